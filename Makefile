@@ -1,0 +1,79 @@
+# Every command of the project; `make help` lists them. CI runs `make test` and nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# The suites share two cores and one target directory: running them side by side gains nothing and muddles the output.
+.NOTPARALLEL:
+
+ROOT := $(CURDIR)
+export CARGO_TARGET_DIR ?= $(ROOT)/target
+# The binary that the suites in Node start.
+export FIDIBUS_BIN ?= $(CARGO_TARGET_DIR)/debug/fidibus
+export CARGO_TERM_COLOR ?= auto
+
+# Node 22 and cargo-deny as scripts/tools.sh installs them, before those of the machine.
+export PATH := $(ROOT)/.tools/node22/bin:$(ROOT)/.tools/bin:$(PATH)
+TOOLS := $(ROOT)/scripts/tools.sh
+# `cargo nextest` where it is installed: it runs test binaries side by side. Doc tests always need `cargo test`.
+NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
+CARGO_TEST := $(if $(NEXTEST),cargo nextest run --no-tests=pass,cargo test --all-targets)
+
+.PHONY: help
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+##### Run
+
+.PHONY: run
+run: ## Build the server and start it with no set-up; it prints its address
+	cargo run --release --bin fidibus
+
+##### Check
+
+.PHONY: test
+test: lint test-rust test-provider test-playground ## Everything that CI checks; installs what it needs
+
+.PHONY: lint
+lint: fmt-check clippy deny ## Formatting, clippy without warnings, licences and banned crates
+
+.PHONY: fmt
+fmt: ## Format the Rust code
+	cargo fmt --all
+
+.PHONY: fmt-check
+fmt-check:
+	cargo fmt --all --check
+
+.PHONY: clippy
+clippy:
+	cargo clippy --workspace --all-targets --all-features --quiet -- -D warnings
+
+.PHONY: deny
+deny: ## Licences, banned crates and their sources, by deny.toml
+	@$(TOOLS) deny
+	cargo deny --log-level error --all-features check licenses bans sources
+
+.PHONY: test-rust
+test-rust: ## Unit, integration and doc tests of the workspace
+	$(CARGO_TEST) --workspace --all-features
+	cargo test --workspace --all-features --doc --quiet
+
+.PHONY: build
+build: ## The debug binary that the suites in Node start
+	cargo build --quiet --bin fidibus
+
+.PHONY: test-provider
+test-provider: build ## The real providers from npm against the real binary
+	@$(TOOLS) node22 npm_ci server/tests/provider
+	cd server/tests/provider && npm test --silent
+
+.PHONY: test-stock
+test-stock: ## The provider tests against stock Hocuspocus: proof that they state the field's behaviour
+	@$(TOOLS) node22 npm_ci server/tests/provider
+	cd server/tests/provider && TARGET=stock npm test --silent
+
+.PHONY: test-playground
+test-playground: build ## The built-in page in Chromium, two windows
+	@$(TOOLS) node22 chromium npm_ci server/playground
+	cd server/playground && npm test --silent

