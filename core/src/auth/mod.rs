@@ -1,0 +1,122 @@
+//! Who may do what: the authenticator's trait and what it grants. Knows no dialect and no room.
+
+mod static_token;
+
+pub use static_token::StaticTokens;
+
+use std::any::Any;
+use std::fmt;
+use std::future::{Future, ready};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::error::AuthError;
+use crate::id::DocumentName;
+
+/// A boxed future, the shape of every asynchronous trait method here (they must be object-safe).
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a session may do with its document.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Read and write.
+    ReadWrite,
+    /// Read; its updates are refused (`SyncStatus(false)`).
+    ReadOnly,
+}
+
+/// Whatever a front wants to keep with a session: Node a reference to the JS context, C a `void *`.
+pub type Context = Arc<dyn Any + Send + Sync>;
+
+/// The answer of an authenticator.
+#[derive(Clone)]
+pub struct Grant {
+    /// What the session may do.
+    pub access: Access,
+    /// The user's id: goes into the log and the metrics of connections per user.
+    pub user: Option<Arc<str>>,
+    /// The front's own value.
+    pub context: Option<Context>,
+    /// When the grant ends by itself.
+    pub expires: Option<SystemTime>,
+}
+
+impl Grant {
+    /// A grant without a user that never ends.
+    pub fn anonymous(access: Access) -> Self {
+        Self { access, user: None, context: None, expires: None }
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("access", &self.access)
+            .field("user", &self.user)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of a client from its HTTP handshake. Shared by all sessions of the socket.
+#[derive(Clone, Debug, Default)]
+pub struct Handshake {
+    /// Path and query, as sent.
+    pub uri: http::Uri,
+    /// All request headers.
+    pub headers: http::HeaderMap,
+    /// The client's address, behind trusted proxies the one that they name.
+    pub client_ip: Option<IpAddr>,
+    /// The document that the path names, for y-websocket peers.
+    pub path_document: Option<DocumentName>,
+}
+
+/// One session that wants in. `Debug` shows no token.
+pub struct AuthRequest<'a> {
+    /// The document asked for.
+    pub document: &'a DocumentName,
+    /// The token of the Auth message; empty or `None`: look at the handshake.
+    pub token: Option<&'a str>,
+    /// The HTTP request that opened the socket.
+    pub handshake: &'a Handshake,
+}
+
+impl AuthRequest<'_> {
+    /// A query parameter of the handshake, percent-decoded; the first of the name.
+    pub fn query(&self, name: &str) -> Option<String> {
+        let query = self.handshake.uri.query()?;
+        form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    }
+
+    /// The token of `Authorization: Bearer …` of the handshake.
+    pub fn bearer(&self) -> Option<&str> {
+        let value = self.handshake.headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, token) = value.trim().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    }
+}
+
+impl fmt::Debug for AuthRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthRequest").field("document", self.document).finish_non_exhaustive()
+    }
+}
+
+/// Decides who may open which document. Distinct from hooks, so that a server without any front in
+/// another language has a way of its own; where both exist, hooks may only narrow the grant.
+pub trait Authenticator: Send + Sync + 'static {
+    /// Decides on one session. Dropping the future must be safe: the client may go away meanwhile.
+    fn authenticate<'a>(&'a self, request: &'a AuthRequest<'a>) -> BoxFuture<'a, Result<Grant, AuthError>>;
+}
+
+/// Lets everybody read and write: for development, and for hosts whose hooks decide.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AllowAll;
+
+impl Authenticator for AllowAll {
+    fn authenticate<'a>(&'a self, _: &'a AuthRequest<'a>) -> BoxFuture<'a, Result<Grant, AuthError>> {
+        Box::pin(ready(Ok(Grant::anonymous(Access::ReadWrite))))
+    }
+}

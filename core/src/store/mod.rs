@@ -1,0 +1,98 @@
+//! Where documents live: the trait of every store, and its optional capability of an update log. No
+//! tokio here; stores that need it sit behind cargo features.
+
+mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(feature = "test-util")]
+pub mod conformance;
+
+pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::auth::BoxFuture;
+use crate::error::StoreError;
+use crate::id::DocumentName;
+
+/// A position in one document's update log: larger is later. Zero stands before the first row.
+pub type LogId = i64;
+
+/// A document as it was stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredDocument {
+    /// The snapshot, one Yjs update v1; `None` where none was written yet.
+    pub snapshot: Option<Bytes>,
+    /// The rows of the log that the snapshot does not hold yet, in order.
+    pub updates: Vec<(LogId, Bytes)>,
+}
+
+/// Keeps one snapshot per document.
+///
+/// Guarantees that every store gives, and that the conformance suite checks:
+/// - `store` is atomic: a reader sees the old or the new snapshot, never a part.
+/// - Stored state only grows: `store` merges into what is stored (under the row's lock where several
+///   servers share the database), it never overwrites what the caller has not seen.
+/// - `store` is idempotent, and safe to repeat after a failure whose outcome is unknown.
+/// - `load` fails rather than answer with less than what is stored.
+pub trait DocumentStore: Send + Sync + 'static {
+    /// What it is called in logs: "sqlite", "memory".
+    fn name(&self) -> &'static str;
+
+    /// Reads a document; `None` when it was never stored.
+    fn load<'a>(&'a self, document: &'a DocumentName) -> BoxFuture<'a, Result<Option<StoredDocument>, StoreError>>;
+
+    /// Writes a snapshot, and folds exactly the log rows named: they are in the snapshot and are not
+    /// loaded again.
+    fn store<'a>(
+        &'a self,
+        document: &'a DocumentName,
+        snapshot: Bytes,
+        folded: &'a [LogId],
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Removes a document and its log. `false` when there was none.
+    fn delete<'a>(&'a self, document: &'a DocumentName) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// The names of stored documents in order, after `after`, at most `limit` of them.
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a DocumentName>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<DocumentName>, StoreError>>;
+
+    /// Answers when the store can be reached: what `/health` shows. The caller sets the time-out.
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Closes files and connections, after the last call.
+    fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// The store's update log, where it has one. It decides whether an ack means "stored".
+    fn update_log(&self) -> Option<Arc<dyn UpdateLog>> {
+        None
+    }
+}
+
+/// One row for the log: a batch of one document's updates by one user, as one Yjs update v1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogBatch {
+    /// The document.
+    pub document: DocumentName,
+    /// The update.
+    pub update: Bytes,
+    /// Who made it.
+    pub user: Option<Arc<str>>,
+}
+
+/// An append-only log of updates in front of the snapshots.
+pub trait UpdateLog: Send + Sync + 'static {
+    /// Appends the batches of many documents in one commit. When it returns `Ok`, all of them survive
+    /// a crash of the process and of the machine; when it fails, none may be assumed stored, and
+    /// appending them again is harmless (updates are idempotent). The ids are those of the batches, in
+    /// their order.
+    fn append<'a>(&'a self, batches: &'a [LogBatch]) -> BoxFuture<'a, Result<Vec<LogId>, StoreError>>;
+}
