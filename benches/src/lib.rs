@@ -1,1 +1,7 @@
-//! Fidibus.
+//! The load harness of Fidibus and the relays that it measures beside.
+//!
+//! `load` drives any Hocuspocus or y-websocket endpoint with real Yjs updates and checks on arrival that nothing was
+//! lost; `relay` is the ceiling: the same sockets without a CRDT. The method is in `benches/README.md`.
+
+pub mod relay;
+pub mod wire;
