@@ -1,0 +1,129 @@
+// One room: a Yjs document, its connection to the server, and the facts from which the light is read.
+
+import { HocuspocusProvider, HocuspocusProviderWebsocket } from '@hocuspocus/provider'
+import * as Y from 'yjs'
+import { readLight } from './light.js'
+
+export const DEFAULT_ROOM = 'playground'
+export const ROOM_CHARS_MAX = 100
+
+/** An acknowledgement that takes longer than this turns the light; a shorter one would only make it flicker. */
+const OVERDUE_MS = 500
+
+/** The room that an address names, or the default one. */
+export function roomOf (hash) {
+  let name = hash.replace(/^#/, '')
+  try {
+    name = decodeURIComponent(name)
+  } catch {
+    // A stray "%" in a hand-typed address is taken as it stands.
+  }
+  return name.trim().slice(0, ROOM_CHARS_MAX) || DEFAULT_ROOM
+}
+
+/** The folder that the page was loaded from; the socket and the figures live there too. */
+export function basePath (pathname) {
+  return pathname.replace(/[^/]*$/, '') || '/'
+}
+
+function socketUrl () {
+  const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:'
+  return `${scheme}//${location.host}${basePath(location.pathname)}`
+}
+
+/**
+ * Opens a room.
+ * @param {string} name
+ * @param {{name: string, color: string}} person
+ * @param {(light: {state: string, label: string, detail: string}) => void} onLight called whenever the light may have changed
+ */
+export function openRoom (name, person, onLight) {
+  const doc = new Y.Doc()
+  const facts = { open: false, synced: false, lost: false, waiting: 0, overdue: false, refused: null, readOnly: false, ackMs: null }
+  const show = () => onLight(readLight(facts))
+  const socket = new HocuspocusProviderWebsocket({
+    url: socketUrl(),
+    preserveTrailingSlash: true,
+    delay: 500,
+    minDelay: 300,
+    maxDelay: 3_000,
+    autoConnect: false
+  })
+  const provider = new HocuspocusProvider({ name, document: doc, websocketProvider: socket, token: 'playground' })
+  provider.setAwarenessField('user', person)
+  watchConnection(socket, provider, facts, show)
+  const stopWatching = watchAcknowledgements(provider, facts, show)
+  provider.attach()
+  socket.connect()
+  show()
+  return {
+    name,
+    doc,
+    awareness: provider.awareness,
+    unconfirmed: () => facts.waiting > 0 && !facts.readOnly,
+    isOffline: () => !facts.open && facts.lost,
+    close () {
+      stopWatching()
+      provider.destroy()
+      socket.destroy()
+      doc.destroy()
+    }
+  }
+}
+
+function watchConnection (socket, provider, facts, show) {
+  socket.on('status', ({ status }) => {
+    facts.open = status === 'connected'
+    show()
+  })
+  socket.on('disconnect', () => {
+    facts.lost = true
+    facts.synced = false
+    show()
+  })
+  provider.on('synced', () => {
+    facts.synced = true
+    facts.lost = false
+    show()
+  })
+  // The server may close one room and leave the socket open.
+  provider.on('close', () => {
+    facts.synced = false
+    show()
+  })
+  provider.on('authenticated', ({ scope }) => {
+    facts.refused = null
+    facts.readOnly = scope === 'readonly'
+    show()
+  })
+  provider.on('authenticationFailed', ({ reason }) => {
+    facts.refused = reason
+    show()
+  })
+}
+
+/** Counts the edits that wait for their acknowledgement and measures how long it takes. */
+function watchAcknowledgements (provider, facts, show) {
+  let editedAt = null
+  let timer = null
+  const settle = () => {
+    if (editedAt !== null && facts.synced) facts.ackMs = performance.now() - editedAt
+    editedAt = null
+    facts.overdue = false
+    clearTimeout(timer)
+    timer = null
+  }
+  provider.document.on('update', (_update, origin) => {
+    if (origin !== provider && facts.synced && editedAt === null) editedAt = performance.now()
+  })
+  provider.on('unsyncedChanges', ({ number }) => {
+    facts.waiting = number
+    if (number === 0) {
+      settle()
+    } else if (timer === null) {
+      timer = setTimeout(() => { facts.overdue = true; show() }, OVERDUE_MS)
+    }
+    show()
+  })
+  return () => clearTimeout(timer)
+}
