@@ -21,6 +21,8 @@
 //! y-websocket knows 0 to 3 only, with 2 = `varUint 0, varString reason` (permission denied).
 
 pub mod awareness;
+pub mod frame;
+mod json;
 pub mod message;
 pub mod varint;
 
@@ -31,4 +33,35 @@ pub enum Dialect {
     Hocuspocus,
     /// `y-websocket`: the URL's path names the one document.
     YWebsocket,
+}
+
+/// Message types, the table above.
+mod types {
+    pub(super) const SYNC: u64 = 0;
+    pub(super) const AWARENESS: u64 = 1;
+    pub(super) const AUTH: u64 = 2;
+    pub(super) const QUERY_AWARENESS: u64 = 3;
+    pub(super) const SYNC_REPLY: u64 = 4;
+    pub(super) const STATELESS: u64 = 5;
+    pub(super) const BROADCAST_STATELESS: u64 = 6;
+    pub(super) const CLOSE: u64 = 7;
+    pub(super) const SYNC_STATUS: u64 = 8;
+    pub(super) const PING: u64 = 9;
+    pub(super) const PONG: u64 = 10;
+}
+
+/// Kinds of sync messages (`y-protocols/sync.js`).
+mod sync {
+    pub(super) const STEP1: u64 = 0;
+    pub(super) const STEP2: u64 = 1;
+    pub(super) const UPDATE: u64 = 2;
+}
+
+/// Kinds of auth messages (`@hocuspocus/common` `auth.ts`, `y-protocols/auth.js`).
+mod auth {
+    /// From clients: a token. From servers, without a body: send me yours.
+    pub(super) const TOKEN: u64 = 0;
+    pub(super) const PERMISSION_DENIED: u64 = 1;
+    pub(super) const AUTHENTICATED: u64 = 2;
+    pub(super) const Y_WEBSOCKET_PERMISSION_DENIED: u64 = 0;
 }
