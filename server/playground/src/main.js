@@ -130,7 +130,7 @@ function openSecondWindow () {
 
 function bindWindow () {
   part('second').addEventListener('click', openSecondWindow)
-  addEventListener('beforeunload', event => { if (room?.unconfirmed()) event.preventDefault() })
+  addEventListener('beforeunload', event => { if (room?.hasUnconfirmedEdits()) event.preventDefault() })
   // A page out of the browser's cache has said goodbye to the others already.
   addEventListener('pageshow', event => { if (event.persisted) location.reload() })
 }

@@ -27,7 +27,7 @@ export function readPerson (state) {
 
 /** The one or two letters shown in a round badge. */
 export function initials (name) {
-  const words = name.split(' ').filter(Boolean)
+  const words = name.split(/[^\p{L}\p{N}\p{Extended_Pictographic}]+/u).filter(Boolean)
   const letters = words.length > 1 ? [words[0], words[words.length - 1]] : words
   return letters.map(word => [...word][0]).join('').toUpperCase()
 }

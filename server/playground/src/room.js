@@ -9,6 +9,7 @@ export const ROOM_CHARS_MAX = 100
 
 /** An acknowledgement that takes longer than this turns the light; a shorter one would only make it flicker. */
 const OVERDUE_MS = 500
+const ASK_AGAIN_MS = 1_000
 
 /** The room that an address names, or the default one. */
 export function roomOf (hash) {
@@ -60,7 +61,7 @@ export function openRoom (name, person, onLight) {
     name,
     doc,
     awareness: provider.awareness,
-    unconfirmed: () => facts.waiting > 0 && !facts.readOnly,
+    hasUnconfirmedEdits: () => facts.waiting > 0 && !facts.readOnly,
     isOffline: () => !facts.open && facts.lost,
     close () {
       stopWatching()
@@ -86,10 +87,12 @@ function watchConnection (socket, provider, facts, show) {
     facts.lost = false
     show()
   })
-  // The server may close one room and leave the socket open.
+  // The server may close one room and leave the socket open; then nobody but us asks for the room again.
   provider.on('close', () => {
     facts.synced = false
+    facts.lost = true
     show()
+    if (socket.status === 'connected') setTimeout(() => askAgain(socket, provider), ASK_AGAIN_MS)
   })
   provider.on('authenticated', ({ scope }) => {
     facts.refused = null
@@ -102,28 +105,44 @@ function watchConnection (socket, provider, facts, show) {
   })
 }
 
-/** Counts the edits that wait for their acknowledgement and measures how long it takes. */
+function askAgain (socket, provider) {
+  // The room may have been left meanwhile, or the socket lost, whose own reconnect asks for the room.
+  if (!provider.isAttached || socket.status !== 'connected') return
+  provider.detach()
+  provider.attach()
+}
+
+/**
+ * Counts the edits that wait for their acknowledgement and measures how long it takes.
+ * The provider counts its own handshake as one; it is left out while nobody has edited anything.
+ */
 function watchAcknowledgements (provider, facts, show) {
+  let edited = false
   let editedAt = null
   let timer = null
   const settle = () => {
     if (editedAt !== null && facts.synced) facts.ackMs = performance.now() - editedAt
+    edited = false
     editedAt = null
     facts.overdue = false
     clearTimeout(timer)
     timer = null
   }
   provider.document.on('update', (_update, origin) => {
-    if (origin !== provider && facts.synced && editedAt === null) editedAt = performance.now()
+    if (origin === provider) return
+    edited = true
+    if (facts.synced && editedAt === null) editedAt = performance.now()
+    count(provider.unsyncedChanges)
   })
-  provider.on('unsyncedChanges', ({ number }) => {
-    facts.waiting = number
+  const count = number => {
+    facts.waiting = edited ? number : 0
     if (number === 0) {
       settle()
     } else if (timer === null) {
       timer = setTimeout(() => { facts.overdue = true; show() }, OVERDUE_MS)
     }
     show()
-  })
+  }
+  provider.on('unsyncedChanges', ({ number }) => count(number))
   return () => clearTimeout(timer)
 }
