@@ -13,7 +13,7 @@ const TILES = [
   { field: 'connections', title: 'Connections', format: formatCount, floor: 4, fromZero: true },
   { field: 'updates', title: 'Updates per second', format: formatCount, floor: 10, fromZero: true },
   { field: 'frames', title: 'Frames sent per second', format: formatCount, floor: 10, fromZero: true },
-  { field: 'memory', title: 'Server memory', format: formatBytes, floor: 2 * MEBIBYTE, fromZero: false }
+  { field: 'memory', title: 'Memory', format: formatBytes, floor: 2 * MEBIBYTE, fromZero: false }
 ]
 
 /**

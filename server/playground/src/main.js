@@ -3,7 +3,7 @@
 import { mountBoard } from './board.js'
 import { mountFigures } from './figures.js'
 import { mountPeople } from './people.js'
-import { COLORS, NAME_CHARS_MAX, cleanName, freeColor, restorePerson, storePerson } from './person.js'
+import { COLORS, NAME_CHARS_MAX, cleanName, distinctFrom, readPerson, restorePerson, storePerson } from './person.js'
 import { ROOM_CHARS_MAX, openRoom, roomOf } from './room.js'
 import { mountText } from './text.js'
 
@@ -29,7 +29,7 @@ function enter (name) {
   document.title = `${name} · Fidibus playground`
   part('room').value = name
   room = openRoom(name, ourself(), showLight)
-  room.awareness.on('change', avoidColor)
+  room.awareness.on('change', giveWay)
   unmount = [
     mountPeople(room.awareness, part('people')),
     mountText(room, { element: part('text'), toolbar: part('text-tools') }),
@@ -45,14 +45,15 @@ function enter (name) {
 
 const ourself = () => ({ name: person.name, color: person.color })
 
-/** An invented colour gives way to that of somebody who was here before; a chosen one stays. */
-function avoidColor () {
+/** An invented name or colour gives way to that of somebody who was here before; a chosen one stays. */
+function giveWay () {
   if (person.chosen) return
   const { awareness } = room
-  const others = [...awareness.getStates()].filter(([client]) => client !== awareness.clientID).map(([, state]) => state)
+  const others = [...awareness.getStates()].filter(([client]) => client !== awareness.clientID).map(([, state]) => readPerson(state))
   if (others.length === 0) return
   person.chosen = true
-  person.color = freeColor(person.color, others) ?? person.color
+  Object.assign(person, distinctFrom(person, others))
+  part('name').value = person.name
   part('colors').querySelector(`[value="${person.color}"]`).checked = true
   announce()
 }
@@ -77,6 +78,7 @@ function bindPerson () {
   name.value = person.name
   name.addEventListener('input', () => {
     person.name = cleanName(name.value) || 'Guest'
+    person.chosen = true
     announce()
   })
   name.addEventListener('keydown', event => { if (event.key === 'Enter') name.blur() })

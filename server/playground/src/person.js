@@ -32,7 +32,7 @@ export function initials (name) {
   return letters.map(word => [...word][0]).join('').toUpperCase()
 }
 
-/** Restores the person of this window, or invents one; `chosen` says whether the colour is settled. */
+/** Restores the person of this window, or invents one; `chosen` says whether name and colour are settled. */
 export function restorePerson () {
   try {
     const stored = JSON.parse(sessionStorage.getItem(STORAGE_KEY))
@@ -40,16 +40,22 @@ export function restorePerson () {
   } catch {
     // Storage may be forbidden or hold nonsense: a new person is as good.
   }
-  const person = { name: `${pick(TRAITS)} ${pick(CREATURES)}`, color: pick(COLORS), chosen: false }
+  const person = { name: inventName(), color: pick(COLORS), chosen: false }
   storePerson(person)
   return person
 }
 
-/** A colour that none of these states uses, or null where our own is free or all are taken. */
-export function freeColor (own, states) {
-  const taken = new Set([...states].map(state => readPerson(state).color))
-  const free = COLORS.filter(color => !taken.has(color))
-  return taken.has(own) && free.length > 0 ? pick(free) : null
+const inventName = () => `${pick(TRAITS)} ${pick(CREATURES)}`
+
+/** The name and colour to take among these people: our own where nobody has them, else free ones if there are any. */
+export function distinctFrom (own, people) {
+  const names = new Set(people.map(person => person.name))
+  const colors = new Set(people.map(person => person.color))
+  const free = COLORS.filter(color => !colors.has(color))
+  return {
+    name: names.has(own.name) ? inventName() : own.name,
+    color: colors.has(own.color) && free.length > 0 ? pick(free) : own.color
+  }
 }
 
 /** Remembers the person across a reload of this window. */

@@ -108,8 +108,8 @@ function watchConnection (socket, provider, facts, show) {
 function askAgain (socket, provider) {
   // The room may have been left meanwhile, or the socket lost, whose own reconnect asks for the room.
   if (!provider.isAttached || socket.status !== 'connected') return
-  provider.detach()
-  provider.attach()
+  // Not detach and attach: that says goodbye first, and the server's answer to it would close the new session.
+  provider.onOpen(new Event('open'))
 }
 
 /**

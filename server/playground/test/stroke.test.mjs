@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as Y from 'yjs'
-import { initials, readPerson } from '../src/person.js'
+import { COLORS, distinctFrom, initials, readPerson } from '../src/person.js'
 import { POINTS_MAX, STROKES_MAX, clearBoard, coordinates, eraseAt, readStroke, startStroke, strokesOf } from '../src/stroke.js'
 
 const pen = { color: '#c2410c', width: 9, origin: 'test' }
@@ -73,4 +73,14 @@ test('a person of another shape is a guest', () => {
   assert.equal(readPerson({ user: { name: 'a'.repeat(500), color: '#AABBCC' } }).name.length, 24)
   assert.equal(initials('Ada King Lovelace'), 'AL')
   assert.equal(initials('😀x'), '😀')
+})
+
+test('a newcomer differs from those who are here, as long as colours last', () => {
+  const own = { name: 'Ada', color: COLORS[0] }
+  assert.deepEqual(distinctFrom(own, [{ name: 'Ben', color: COLORS[1] }]), own)
+  const all = COLORS.map(color => ({ name: 'Ada', color }))
+  assert.equal(distinctFrom(own, all).color, COLORS[0])
+  const other = distinctFrom(own, all.slice(0, -1))
+  assert.equal(other.color, COLORS.at(-1))
+  assert.notEqual(other.name, 'Ada')
 })
