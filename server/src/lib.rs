@@ -1,1 +1,7 @@
-//! Fidibus.
+//! The standalone server.
+
+mod clock;
+pub mod config;
+pub mod logging;
+pub mod origin;
+pub mod peer;

@@ -1,0 +1,309 @@
+//! The server's configuration: parsed once at start into types, so that nothing later can be wrong with
+//! it. `setting` is the table of names, `layers` says where values come from, `address` and `database`
+//! parse what has a form of its own.
+
+mod address;
+mod command;
+mod database;
+pub mod dotenv;
+mod layers;
+mod setting;
+
+pub use address::Listen;
+pub use command::{Invocation, command};
+pub use database::StoreChoice;
+pub use layers::{ConfigError, Effective, Layers, Source};
+pub use setting::{SETTINGS, Setting};
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::logging::{LogConfig, LogFormat};
+use crate::origin::AllowedOrigins;
+use crate::peer::TrustedProxies;
+
+const MIB: u64 = 1024 * 1024;
+/// Longest time that any setting in milliseconds may have: a day.
+const MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Everything that the server is told.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where clients connect.
+    pub listen: Listen,
+    /// How their HTTP requests and sockets are treated.
+    pub http: HttpConfig,
+    /// Where health and metrics are served; `None`: only on the main port.
+    pub health: Option<SocketAddr>,
+    /// Who decides on access.
+    pub auth: AuthChoice,
+    /// Where documents live.
+    pub store: StoreChoice,
+    /// The directory for the server's own files.
+    pub state_dir: PathBuf,
+    /// What the engine is told.
+    pub engine: EngineConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// How long a shutdown may take.
+    pub shutdown_deadline: Duration,
+}
+
+/// How HTTP requests and WebSockets are served.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Taken off the front of a path, without a slash at its end; empty for none.
+    pub base_path: String,
+    /// Sockets served at once.
+    pub connections_max: usize,
+    /// Size of a request's head.
+    pub header_bytes_max: usize,
+    /// Time for a request's head.
+    pub header_timeout: Duration,
+    /// Silence after which a WebSocket is pinged.
+    pub ping_interval: Duration,
+    /// Size of one WebSocket message.
+    pub message_bytes_max: usize,
+    /// Whose forwarding headers count.
+    pub trusted_proxies: TrustedProxies,
+    /// Whose pages may connect.
+    pub allowed_origins: AllowedOrigins,
+    /// Whether the playground is served.
+    pub playground: bool,
+    /// What the health document holds.
+    pub health_format: HealthFormat,
+}
+
+/// The two forms of the health document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthFormat {
+    /// The deployment guide's keys first, then the app's and ours.
+    Full,
+    /// The deployment guide's keys only.
+    Seed,
+}
+
+/// The authenticator.
+#[derive(Clone, PartialEq, Eq)]
+pub enum AuthChoice {
+    /// Nobody is asked for anything. `implied`: it was not asked for, so this is a development server.
+    None {
+        /// Whether it is so by default only.
+        implied: bool,
+    },
+    /// A list of tokens.
+    Static(String),
+}
+
+impl std::fmt::Debug for AuthChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None { implied } => f.debug_struct("None").field("implied", implied).finish(),
+            Self::Static(_) => f.write_str("Static(..)"),
+        }
+    }
+}
+
+/// The dialects that are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolChoice {
+    /// The first frame tells.
+    Auto,
+    /// Hocuspocus providers only.
+    Hocuspocus,
+    /// y-websocket only.
+    YWebsocket,
+}
+
+/// When broadcasts go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushChoice {
+    /// Every update by itself.
+    Off,
+    /// After this long; zero: what arrived together.
+    Delay(Duration),
+}
+
+/// The acknowledgement asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckChoice {
+    /// When stored.
+    Commit,
+    /// When received.
+    Memory,
+}
+
+/// What is handed to the engine.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The dialects.
+    pub protocol: ProtocolChoice,
+    /// Idle time-out, and the deadline for authentication.
+    pub timeout: Duration,
+    /// Quiet before a snapshot.
+    pub debounce: Duration,
+    /// The longest that a snapshot waits.
+    pub debounce_max: Duration,
+    /// The flush window.
+    pub flush: FlushChoice,
+    /// `None`: what the store can do.
+    pub ack: Option<AckChoice>,
+    /// Size of a document.
+    pub document_bytes_max: usize,
+    /// Size of a message.
+    pub message_bytes_max: usize,
+    /// Queued for one socket.
+    pub outbox_bytes_max: usize,
+    /// A socket that takes nothing.
+    pub stall_max: Duration,
+}
+
+/// A configuration, and what there is to say about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: ServerConfig,
+    /// Its values, one by one.
+    pub effective: Vec<Effective>,
+    /// What should be logged once there is a log.
+    pub warnings: Vec<String>,
+}
+
+impl ServerConfig {
+    /// Reads a configuration from its layers.
+    ///
+    /// # Errors
+    /// The first value that the server cannot start with.
+    pub fn load(mut layers: Layers) -> Result<Loaded, ConfigError> {
+        let environment = layers.text("NODE_ENV").unwrap_or_default();
+        let production = environment == "production";
+        let auth = auth(&mut layers)?;
+        let listen = Listen::read(&mut layers, &auth)?;
+        let health = address::health(&mut layers, &listen)?;
+        let message_bytes_max = size(layers.number("WS_MAX_MESSAGE_BYTES", 50 * MIB, 1024..=1024 * MIB)?);
+        let http = http(&mut layers, production, message_bytes_max)?;
+        let (store, state_dir) = database::read(&mut layers, production)?;
+        let engine = engine(&mut layers, message_bytes_max)?;
+        let log = log(&mut layers, &environment)?;
+        let shutdown_deadline = millis(layers.number("WS_SHUTDOWN_DEADLINE_MS", 8000, 100..=600_000)?);
+        if layers.switch("WS_ENABLE_UPDATE_LOG", false).unwrap_or(false) {
+            layers.warn("WS_ENABLE_UPDATE_LOG is on, but this version keeps no history".to_owned());
+        }
+        let config = Self { listen, http, health, auth, store, state_dir, engine, log, shutdown_deadline };
+        let (effective, warnings) = layers.finish();
+        Ok(Loaded { config, effective, warnings })
+    }
+}
+
+fn auth(layers: &mut Layers) -> Result<AuthChoice, ConfigError> {
+    let implied = layers.find("WS_AUTH").is_none();
+    let secret = layers.text("BETTER_AUTH_SECRET").is_some();
+    let default = if secret { "better-auth" } else { "none" };
+    let words = ["none", "static", "better-auth", "jwt", "webhook"].map(|word| (word, word));
+    match layers.choice("WS_AUTH", default, &words)? {
+        "none" => Ok(AuthChoice::None { implied }),
+        "static" => match layers.text("WS_STATIC_TOKENS") {
+            Some(tokens) => Ok(AuthChoice::Static(tokens)),
+            None => Err(ConfigError::new("WS_STATIC_TOKENS", "is required with WS_AUTH=static")),
+        },
+        _ if implied => Err(ConfigError::new(
+            "BETTER_AUTH_SECRET",
+            "selects WS_AUTH=better-auth, which is not in this version; set WS_AUTH to none or static",
+        )),
+        other => Err(ConfigError::new(
+            "WS_AUTH",
+            format_args!("is \"{other}\", which is not in this version; none and static are"),
+        )),
+    }
+}
+
+fn http(layers: &mut Layers, production: bool, message_bytes_max: usize) -> Result<HttpConfig, ConfigError> {
+    let base_path = layers.text_or("WS_BASE_PATH", "/ws");
+    if !base_path.starts_with('/') || base_path.contains(['?', '#', ' ']) {
+        return Err(ConfigError::bad("WS_BASE_PATH", &base_path, "must be a path that starts with /"));
+    }
+    let proxies = layers.list("WS_TRUSTED_PROXIES", "127.0.0.0/8,::1,unix");
+    let origins = layers.list("WS_ALLOWED_ORIGINS", "");
+    Ok(HttpConfig {
+        base_path: base_path.trim_end_matches('/').to_owned(),
+        connections_max: size(layers.number("WS_MAX_CONNECTIONS", 20_000, 1..=1_000_000)?),
+        // hyper reads heads into a buffer of at least 8 KiB.
+        header_bytes_max: size(layers.number("WS_MAX_HEADER_BYTES", 16 * 1024, 8192..=MIB)?),
+        header_timeout: millis(layers.number("WS_HEADER_TIMEOUT_MS", 10_000, 100..=600_000)?),
+        ping_interval: millis(layers.number("WS_PING_INTERVAL_MS", 25_000, 100..=MS_MAX)?),
+        message_bytes_max,
+        trusted_proxies: TrustedProxies::parse(&proxies).map_err(|entry| {
+            ConfigError::bad("WS_TRUSTED_PROXIES", &entry, "must list addresses, networks or unix")
+        })?,
+        allowed_origins: AllowedOrigins::parse(&origins).map_err(|entry| {
+            ConfigError::bad("WS_ALLOWED_ORIGINS", &entry, "must list origins such as https://draw.example")
+        })?,
+        playground: layers.switch("WS_PLAYGROUND", !production)?,
+        health_format: layers.choice(
+            "WS_HEALTH_FORMAT",
+            "full",
+            &[("full", HealthFormat::Full), ("seed", HealthFormat::Seed)],
+        )?,
+    })
+}
+
+fn engine(layers: &mut Layers, message_bytes_max: usize) -> Result<EngineConfig, ConfigError> {
+    let protocols = [
+        ("auto", ProtocolChoice::Auto),
+        ("hocuspocus", ProtocolChoice::Hocuspocus),
+        ("y-websocket", ProtocolChoice::YWebsocket),
+    ];
+    let acks = [("commit", Some(AckChoice::Commit)), ("memory", Some(AckChoice::Memory)), ("auto", None)];
+    let debounce = millis(layers.lenient_number("WS_DEBOUNCE_MS", 1000, 1..=MS_MAX)?);
+    let debounce_max = millis(layers.lenient_number("WS_MAX_DEBOUNCE_MS", 5000, 1..=MS_MAX)?);
+    let flush = match layers.find("WS_FLUSH_DELAY_MS") {
+        Some((text, source)) if text.eq_ignore_ascii_case("off") => {
+            layers.note("WS_FLUSH_DELAY_MS", "off", source);
+            FlushChoice::Off
+        }
+        _ => FlushChoice::Delay(millis(layers.number("WS_FLUSH_DELAY_MS", 0, 0..=60_000)?)),
+    };
+    Ok(EngineConfig {
+        protocol: layers.choice("WS_PROTOCOL", "auto", &protocols)?,
+        timeout: millis(layers.number("WS_TIMEOUT_MS", 60_000, 100..=MS_MAX)?),
+        debounce,
+        // The app lets both be set apart; a maximum below the debounce would never let it run out.
+        debounce_max: debounce_max.max(debounce),
+        flush,
+        ack: layers.choice("WS_ACK", "auto", &acks)?,
+        document_bytes_max: size(layers.lenient_number(
+            "WS_MAX_DOCUMENT_BYTES",
+            10 * MIB,
+            1024..=1024 * MIB,
+        )?),
+        message_bytes_max,
+        outbox_bytes_max: size(layers.number("WS_MAX_OUTBOX_BYTES", MIB, 64 * 1024..=1024 * MIB)?),
+        stall_max: millis(layers.number("WS_STALL_MS", 30_000, 100..=MS_MAX)?),
+    })
+}
+
+fn log(layers: &mut Layers, environment: &str) -> Result<LogConfig, ConfigError> {
+    use tracing::Level;
+    let levels = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    let default = if environment == "development" { "debug" } else { "info" };
+    let level = layers.choice("LOG_LEVEL", default, &levels)?;
+    let format =
+        layers.choice("LOG_FORMAT", "text", &[("text", LogFormat::Text), ("json", LogFormat::Json)])?;
+    let timestamps = layers.switch("LOG_TIMESTAMPS", format == LogFormat::Json)?;
+    Ok(LogConfig { level, format, timestamps })
+}
+
+fn millis(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
