@@ -1,15 +1,18 @@
 //! Where documents live: the trait of every store, and its optional capability of an update log. No
 //! tokio here; stores that need it sit behind cargo features.
 
-mod memory;
-#[cfg(feature = "sqlite")]
-mod sqlite;
 #[cfg(feature = "test-util")]
 pub mod conformance;
+mod memory;
+mod merge;
+#[cfg(feature = "sqlite")]
+mod snapshot;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteOptions, SqliteStore};
 
 use std::sync::Arc;
 
@@ -25,10 +28,22 @@ pub type LogId = i64;
 /// A document as it was stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredDocument {
-    /// The snapshot, one Yjs update v1; `None` where none was written yet.
+    /// The snapshot, one Yjs update v1; `None` where none was written yet, or an empty one.
     pub snapshot: Option<Bytes>,
     /// The rows of the log that the snapshot does not hold yet, in order.
     pub updates: Vec<(LogId, Bytes)>,
+    /// Rows of the log that cannot be read, in order. They are kept as they are and count as stored, but
+    /// nobody can load them: somebody should be told.
+    pub quarantined: Vec<QuarantinedRow>,
+}
+
+/// A row of the log that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantinedRow {
+    /// Its position in the log.
+    pub id: LogId,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// Keeps one snapshot per document.
@@ -38,7 +53,10 @@ pub struct StoredDocument {
 /// - Stored state only grows: `store` merges into what is stored (under the row's lock where several
 ///   servers share the database), it never overwrites what the caller has not seen.
 /// - `store` is idempotent, and safe to repeat after a failure whose outcome is unknown.
-/// - `load` fails rather than answer with less than what is stored.
+/// - `load` fails rather than answer with less than what is stored. A snapshot that cannot be read, or
+///   that is not what was written, is a permanent error of `load` and of `store`, and its bytes stay as
+///   they are; a log row that cannot be read is quarantined.
+/// - Dropping a future is safe: what it was to do is then done or not done, never half done.
 pub trait DocumentStore: Send + Sync + 'static {
     /// What it is called in logs: "sqlite", "memory".
     fn name(&self) -> &'static str;
@@ -47,7 +65,8 @@ pub trait DocumentStore: Send + Sync + 'static {
     fn load<'a>(&'a self, document: &'a DocumentName) -> BoxFuture<'a, Result<Option<StoredDocument>, StoreError>>;
 
     /// Writes a snapshot, and folds exactly the log rows named: they are in the snapshot and are not
-    /// loaded again.
+    /// loaded again. Names of rows that are gone, that are another document's or that are quarantined
+    /// are passed over. Bytes that are no update are a permanent error and change nothing.
     fn store<'a>(
         &'a self,
         document: &'a DocumentName,
@@ -58,7 +77,8 @@ pub trait DocumentStore: Send + Sync + 'static {
     /// Removes a document and its log. `false` when there was none.
     fn delete<'a>(&'a self, document: &'a DocumentName) -> BoxFuture<'a, Result<bool, StoreError>>;
 
-    /// The names of stored documents in order, after `after`, at most `limit` of them.
+    /// The names of stored documents after `after`, at most `limit` of them, in an order of the store's
+    /// own that stays the same from page to page.
     fn list<'a>(
         &'a self,
         after: Option<&'a DocumentName>,

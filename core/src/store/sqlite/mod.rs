@@ -1,0 +1,249 @@
+//! Documents and their update log in one SQLite file. One connection writes, so that what it appends is
+//! in order and nobody waits in a busy loop; a few others read. The tables are those of PostgreSQL.
+
+mod file;
+mod log;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{Row, SqliteConnection};
+
+use super::merge::assemble;
+use super::snapshot::{self, Found};
+use super::{DocumentStore, LogBatch, LogId, StoredDocument, UpdateLog};
+use crate::auth::BoxFuture;
+use crate::error::StoreError;
+use crate::id::DocumentName;
+
+const NAME: &str = "sqlite";
+
+/// What can be chosen about an SQLite store.
+#[derive(Clone, Debug, Default)]
+pub struct SqliteOptions {
+    /// Keeps folded rows of the log as history, instead of deleting them.
+    pub keep_log: bool,
+}
+
+/// A store in one SQLite file (WAL, every commit synced). Clones share it.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: Box<Path>,
+    keep_log: bool,
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it (readable by its owner only) together with the directories above it.
+    ///
+    /// # Errors
+    /// Names the file and says what is wrong: it is no database, belongs to Hocuspocus, is read-only,
+    /// locked or unreadable.
+    pub async fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, StoreError> {
+        let (writer, readers) = file::open(path.as_ref()).await?;
+        let inner = Inner { path: path.as_ref().into(), keep_log: options.keep_log, writer, readers };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    fn failed(&self, error: sqlx::Error) -> StoreError {
+        file::failed(&self.inner.path, error)
+    }
+
+    async fn load_document(&self, document: &DocumentName) -> Result<Option<StoredDocument>, StoreError> {
+        // One transaction, so that a row that is folded meanwhile is seen either in the log or in the
+        // snapshot.
+        let mut tx = self.inner.readers.begin().await.map_err(|error| self.failed(error))?;
+        let Some(found) = find(&mut tx, document).await.map_err(|error| self.failed(error))? else {
+            return Ok(None);
+        };
+        let rows = log::unfolded(&mut tx, document).await.map_err(|error| self.failed(error))?;
+        tx.commit().await.map_err(|error| self.failed(error))?;
+        let snapshot = snapshot::open(document.as_str(), found).await;
+        let snapshot = snapshot.map_err(|error| StoreError::permanent(NAME, error))?;
+        let assembled = assemble(Some(snapshot), rows);
+        if !assembled.quarantined.is_empty() {
+            let mut tx = self.begin().await?;
+            log::quarantine(&mut tx, &assembled.quarantined).await.map_err(|error| self.failed(error))?;
+            tx.commit().await.map_err(|error| self.failed(error))?;
+        }
+        Ok(Some(assembled))
+    }
+
+    async fn store_snapshot(
+        &self,
+        document: &DocumentName,
+        update: Bytes,
+        folded: &[LogId],
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let found = find(&mut tx, document).await.map_err(|error| self.failed(error))?;
+        let settled = snapshot::settle(document.as_str(), found, update).await;
+        if let Some(sealed) = settled.map_err(|error| StoreError::permanent(NAME, error))? {
+            write(&mut tx, document, &sealed).await.map_err(|error| self.failed(error))?;
+        }
+        if !folded.is_empty() {
+            let keep = self.inner.keep_log;
+            log::fold(&mut tx, document, folded, keep).await.map_err(|error| self.failed(error))?;
+        }
+        tx.commit().await.map_err(|error| self.failed(error))
+    }
+
+    async fn delete_document(&self, document: &DocumentName) -> Result<bool, sqlx::Error> {
+        let deleted = sqlx::query("delete from yjs_document where id = ?")
+            .bind(document.as_str())
+            .execute(&self.inner.writer)
+            .await?;
+        Ok(deleted.rows_affected() > 0)
+    }
+
+    async fn names(
+        &self,
+        after: Option<&DocumentName>,
+        limit: usize,
+    ) -> Result<Vec<DocumentName>, sqlx::Error> {
+        let names: Vec<String> = sqlx::query_scalar(
+            "select id from yjs_document where ?1 is null or id > ?1 order by id limit ?2",
+        )
+        .bind(after.map(DocumentName::as_str))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.inner.readers)
+        .await?;
+        // A name that we would refuse (another program wrote it) can be opened by nobody.
+        Ok(names.iter().filter_map(|name| DocumentName::parse(name).ok()).collect())
+    }
+
+    async fn append_batches(&self, batches: &[LogBatch]) -> Result<Vec<LogId>, StoreError> {
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut tx = self.begin().await?;
+        let ids = log::append(&mut tx, batches).await.map_err(|error| self.failed(error))?;
+        tx.commit().await.map_err(|error| self.failed(error))?;
+        Ok(ids)
+    }
+
+    // Immediate: a transaction that reads first and writes later could be refused in the middle.
+    async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, StoreError> {
+        self.inner.writer.begin_with("begin immediate").await.map_err(|error| self.failed(error))
+    }
+}
+
+async fn find(
+    connection: &mut SqliteConnection,
+    document: &DocumentName,
+) -> Result<Option<Found>, sqlx::Error> {
+    let row = sqlx::query(
+        "select d.data, s.sha256 from yjs_document d
+         left join fidibus_snapshot s on s.document_id = d.id and s.written_at = d.updated_at
+         where d.id = ?",
+    )
+    .bind(document.as_str())
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        Ok(Found {
+            update: row.try_get::<Vec<u8>, _>(0)?.into(),
+            sha256: row.try_get::<Option<Vec<u8>>, _>(1)?,
+        })
+    })
+    .transpose()
+}
+
+async fn write(
+    connection: &mut SqliteConnection,
+    document: &DocumentName,
+    sealed: &snapshot::Sealed,
+) -> Result<(), sqlx::Error> {
+    let written_at: String = sqlx::query_scalar(
+        "insert into yjs_document (id, data, updated_at) values (?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+         on conflict (id) do update set data = excluded.data, updated_at = excluded.updated_at
+         returning updated_at",
+    )
+    .bind(document.as_str())
+    .bind(&sealed.update[..])
+    .fetch_one(&mut *connection)
+    .await?;
+    sqlx::query(
+        "insert into fidibus_snapshot (document_id, sha256, written_at) values (?, ?, ?)
+         on conflict (document_id) do update set sha256 = excluded.sha256, written_at = excluded.written_at",
+    )
+    .bind(document.as_str())
+    .bind(&sealed.sha256[..])
+    .bind(written_at)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl DocumentStore for SqliteStore {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn load<'a>(
+        &'a self,
+        document: &'a DocumentName,
+    ) -> BoxFuture<'a, Result<Option<StoredDocument>, StoreError>> {
+        Box::pin(self.load_document(document))
+    }
+
+    fn store<'a>(
+        &'a self,
+        document: &'a DocumentName,
+        snapshot: Bytes,
+        folded: &'a [LogId],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.store_snapshot(document, snapshot, folded))
+    }
+
+    fn delete<'a>(&'a self, document: &'a DocumentName) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async { self.delete_document(document).await.map_err(|error| self.failed(error)) })
+    }
+
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a DocumentName>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<DocumentName>, StoreError>> {
+        Box::pin(async move { self.names(after, limit).await.map_err(|error| self.failed(error)) })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async {
+            let answer =
+                sqlx::query("select 1 from yjs_document limit 1").fetch_optional(&self.inner.readers);
+            answer.await.map(drop).map_err(|error| self.failed(error))
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.inner.readers.close().await;
+            // Last, since closing it moves the write-ahead log into the file.
+            self.inner.writer.close().await;
+        })
+    }
+
+    fn update_log(&self) -> Option<Arc<dyn UpdateLog>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+impl UpdateLog for SqliteStore {
+    fn append<'a>(&'a self, batches: &'a [LogBatch]) -> BoxFuture<'a, Result<Vec<LogId>, StoreError>> {
+        Box::pin(self.append_batches(batches))
+    }
+}

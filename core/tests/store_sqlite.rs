@@ -1,0 +1,246 @@
+//! The SQLite store: the conformance suite on files of its own, and what only files can get wrong.
+#![cfg(all(feature = "sqlite", feature = "test-util"))]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use fidibus_core::auth::BoxFuture;
+use fidibus_core::store::conformance::edits::{authors, authors_stored, batch, edit, expected, name};
+use fidibus_core::store::conformance::{self, Subject};
+use fidibus_core::store::{DocumentStore, SqliteOptions, SqliteStore};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Executor};
+
+/// A directory of this test, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("fidibus-sqlite-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+struct Files {
+    directory: Directory,
+    options: SqliteOptions,
+    last: Mutex<PathBuf>,
+    made: AtomicU32,
+}
+
+impl Files {
+    fn new(options: SqliteOptions) -> Self {
+        Self { directory: Directory::new(), options, last: Mutex::default(), made: AtomicU32::new(0) }
+    }
+}
+
+impl Subject for Files {
+    fn empty(&self) -> BoxFuture<'_, Box<dyn DocumentStore>> {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.file(&format!("{number}.db"));
+        self.last.lock().unwrap().clone_from(&path);
+        Box::pin(async { Box::new(SqliteStore::open(path, self.options.clone()).await.unwrap()) as Box<_> })
+    }
+
+    fn reopen(&self) -> BoxFuture<'_, Option<Box<dyn DocumentStore>>> {
+        let path = self.last.lock().unwrap().clone();
+        Box::pin(async {
+            Some(Box::new(SqliteStore::open(path, self.options.clone()).await.unwrap()) as Box<_>)
+        })
+    }
+}
+
+async fn open(path: &Path) -> SqliteStore {
+    SqliteStore::open(path, SqliteOptions::default()).await.unwrap()
+}
+
+/// The file as another program sees it.
+async fn outside(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).foreign_keys(true).connect().await.unwrap()
+}
+
+async fn refused(path: &Path) -> String {
+    let error = SqliteStore::open(path, SqliteOptions::default()).await.unwrap_err().to_string();
+    assert!(error.contains(path.to_str().unwrap()), "{error} names the file");
+    error
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conformance_without_history() {
+    conformance::run(&Files::new(SqliteOptions { keep_log: false })).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conformance_with_history() {
+    conformance::run(&Files::new(SqliteOptions { keep_log: true })).await;
+}
+
+#[tokio::test]
+async fn the_file_is_private_and_its_tables_are_the_known_ones() {
+    let directory = Directory::new();
+    let path = directory.file("deep/down/fidibus.db");
+    let store = open(&path).await;
+    store.store(&name("a"), edit(1, "a"), &[]).await.unwrap();
+    for file in fs::read_dir(path.parent().unwrap()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+    let mut outside = outside(&path).await;
+    let tables: Vec<String> =
+        sqlx::query_scalar("select name from sqlite_master where type = 'table' order by name")
+            .fetch_all(&mut outside)
+            .await
+            .unwrap();
+    let (ours, shared): (Vec<_>, Vec<_>) = tables
+        .iter()
+        .filter(|table| *table != "sqlite_sequence")
+        .partition(|table| table.starts_with("fidibus_"));
+    assert_eq!(shared, ["yjs_document", "yjs_update_log"]);
+    assert!(!ours.is_empty());
+    let mode: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&mut outside).await.unwrap();
+    assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn folded_rows_are_deleted_or_kept_as_history() {
+    for (keep_log, left) in [(false, 1), (true, 3)] {
+        let directory = Directory::new();
+        let path = directory.file("a.db");
+        let store = SqliteStore::open(&path, SqliteOptions { keep_log }).await.unwrap();
+        let document = name("a");
+        let batches = [1, 2, 3].map(|author| batch(&document, author, "row"));
+        let ids = store.update_log().unwrap().append(&batches).await.unwrap();
+        store.store(&document, edit(1, "row"), &ids[..2]).await.unwrap();
+        let mut outside = outside(&path).await;
+        let rows: i64 = sqlx::query_scalar("select count(*) from yjs_update_log where user_id = 'user-1'")
+            .fetch_one(&mut outside)
+            .await
+            .unwrap();
+        assert_eq!(rows, left, "keep_log {keep_log}");
+        assert_eq!(store.load(&document).await.unwrap().unwrap().updates.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_changed_snapshot_is_refused_and_kept() {
+    let directory = Directory::new();
+    let path = directory.file("a.db");
+    let store = open(&path).await;
+    let document = name("a");
+    store.store(&document, edit(1, "written"), &[]).await.unwrap();
+    let mut outside = outside(&path).await;
+    // Still an update, but not the one that was written: only the checksum can tell.
+    let rotten = edit(1, "writtem");
+    sqlx::query("update yjs_document set data = ?").bind(&rotten[..]).execute(&mut outside).await.unwrap();
+    let load = store.load(&document).await.unwrap_err();
+    let write = store.store(&document, edit(2, "more"), &[]).await.unwrap_err();
+    for error in [load, write] {
+        assert!(!error.retryable && error.to_string().contains("\"a\""), "{error}");
+    }
+    let kept: Vec<u8> =
+        sqlx::query_scalar("select data from yjs_document").fetch_one(&mut outside).await.unwrap();
+    assert_eq!(kept, rotten);
+    // Other documents are not concerned.
+    store.store(&name("b"), edit(1, "b"), &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_program_is_taken_as_it_is() {
+    let directory = Directory::new();
+    let path = directory.file("a.db");
+    let store = open(&path).await;
+    let document = name("a");
+    store.store(&document, edit(1, "ours"), &[]).await.unwrap();
+    let mut outside = outside(&path).await;
+    let write = "update yjs_document set data = ?, updated_at = '2026-01-02 03:04:05'";
+    sqlx::query(write).bind(&edit(2, "theirs")[..]).execute(&mut outside).await.unwrap();
+    assert_eq!(authors_stored(&store, &document).await, expected([(2, "theirs")]));
+    store.store(&document, edit(1, "ours"), &[]).await.unwrap();
+    assert_eq!(authors_stored(&store, &document).await, expected([(1, "ours"), (2, "theirs")]));
+    sqlx::query(write).bind(&b"garbage"[..]).execute(&mut outside).await.unwrap();
+    assert!(!store.load(&document).await.unwrap_err().retryable);
+    assert!(!store.store(&document, edit(3, "x"), &[]).await.unwrap_err().retryable);
+    let kept: Vec<u8> =
+        sqlx::query_scalar("select data from yjs_document").fetch_one(&mut outside).await.unwrap();
+    assert_eq!(kept, b"garbage");
+}
+
+#[tokio::test]
+async fn quarantined_rows_are_flagged_in_the_file() {
+    let directory = Directory::new();
+    let path = directory.file("a.db");
+    let store = open(&path).await;
+    let document = name("a");
+    let ids =
+        store.update_log().unwrap().append(&[batch(&document, 1, "good"), batch(&document, 2, "bad")]).await;
+    let bad = ids.unwrap()[1];
+    let mut outside = outside(&path).await;
+    sqlx::query("update yjs_update_log set update_data = x'ff00ff' where id = ?")
+        .bind(bad)
+        .execute(&mut outside)
+        .await
+        .unwrap();
+    let stored = store.load(&document).await.unwrap().unwrap();
+    assert_eq!(authors(&stored), expected([(1, "good")]));
+    store.load(&document).await.unwrap();
+    let flagged: Vec<(i64, String)> = sqlx::query_as("select log_id, reason from fidibus_quarantine")
+        .fetch_all(&mut outside)
+        .await
+        .unwrap();
+    assert_eq!(flagged, [(bad, stored.quarantined[0].reason.clone())]);
+}
+
+#[tokio::test]
+async fn files_that_are_not_ours_are_named_and_left_alone() {
+    let directory = Directory::new();
+    let hocuspocus = directory.file("hocuspocus.db");
+    let mut connection =
+        SqliteConnectOptions::new().filename(&hocuspocus).create_if_missing(true).connect().await.unwrap();
+    connection
+        .execute("create table documents (name varchar(255) not null, data blob not null)")
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    assert!(refused(&hocuspocus).await.contains("fidibus import"));
+    let text = directory.file("notes.txt");
+    fs::write(&text, "no database, but long enough to have a header ".repeat(50)).unwrap();
+    let before = fs::read(&text).unwrap();
+    assert!(refused(&text).await.contains("not an SQLite database"));
+    assert_eq!(fs::read(&text).unwrap(), before);
+    refused(&directory.file(".")).await;
+    let newer = directory.file("newer.db");
+    open(&newer).await.close().await;
+    outside(&newer).await.execute("insert into fidibus_migration (version) values (9999)").await.unwrap();
+    assert!(refused(&newer).await.contains("newer Fidibus"));
+}
+
+#[tokio::test]
+async fn a_locked_file_is_worth_another_try() {
+    let directory = Directory::new();
+    let path = directory.file("a.db");
+    let store = open(&path).await;
+    let mut outside = outside(&path).await;
+    outside.execute("begin exclusive").await.unwrap();
+    let document = name("a");
+    let error = store.store(&document, edit(1, "a"), &[]).await.unwrap_err();
+    assert!(error.retryable && error.to_string().contains("locked"), "{error}");
+    outside.execute("rollback").await.unwrap();
+    store.store(&document, edit(1, "a"), &[]).await.unwrap();
+    assert_eq!(authors_stored(&store, &document).await, expected([(1, "a")]));
+}
