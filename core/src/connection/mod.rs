@@ -5,15 +5,44 @@
 //! It finds out which dialect the peer speaks, multiplexes sessions (one document each), holds
 //! the limits before authentication, and keeps the messages of a session in order. What needs
 //! somebody else (authentication, hooks, a loaded document) leaves as a [`Request`] with a ticket and
-//! comes back as a [`Completion`].
+//! comes back as a [`Completion`]. The transition table is in `session.rs`.
+
+mod machine;
+mod session;
+mod sessions;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use machine::Connection;
+
 use crate::auth::Access;
+use crate::config::Limits;
 use crate::error::CloseReason;
-use crate::id::{Address, SessionKey};
+use crate::id::{Address, DocumentName, SessionKey};
 use crate::protocol::Dialect;
 use crate::protocol::message::{Inbound, Text};
+
+/// What a connection has to know beforehand.
+#[derive(Clone, Debug)]
+pub struct ConnectionOptions {
+    /// The bounds, shared by all connections of a hub.
+    pub limits: Arc<Limits>,
+    /// How long an authenticated connection may say nothing, and the absolute deadline before that.
+    pub timeout: Duration,
+    /// Before-hooks exist: every message goes out as [`Request::Admit`] first.
+    pub admit: bool,
+    /// A Hocuspocus session may open without an Auth message, as 2.x providers without a token do; its
+    /// first message then authenticates with no token. `false`: such messages wait for an Auth message until
+    /// the deadline, as Hocuspocus ≥ 3 has it.
+    pub token_optional: bool,
+    /// How the peer speaks; `None`: its first frame tells.
+    pub dialect: Option<Dialect>,
+    /// The document that the URL names, for y-websocket peers.
+    pub path_document: Option<DocumentName>,
+}
 
 /// Names one open [`Request`] of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -34,7 +63,11 @@ pub enum Input {
     AccessChanged(SessionKey, Access),
     /// The server ends one session (its room failed, `closeConnections`, revocation); the socket stays.
     CloseSession(SessionKey, CloseReason),
-    /// The socket is gone.
+    /// The socket is gone, but what it had sent shall still arrive: sessions whose messages wait for a hook
+    /// or a load leave after the last of them, the others at once. Nothing is sent any more. Goes on until
+    /// [`Connection::is_over`], or until [`Input::Closed`] cuts it short.
+    Ended,
+    /// The socket is gone: every session leaves at once.
     Closed,
 }
 
@@ -48,6 +81,7 @@ pub enum Output {
     /// Have something decided, and answer with [`Input::Completed`].
     Request(Ticket, Request),
     /// The session is over (or its authentication or join is abandoned): leave the room, forget its grant.
+    /// Comes once for every session whose Authenticate was not answered with Denied.
     Leave(SessionKey, CloseReason),
     /// Close the socket; nothing follows.
     Close(CloseReason),
@@ -89,7 +123,9 @@ pub enum Request {
         /// The whole frame, as hooks get it.
         frame: Bytes,
     },
-    /// The client answered a token request on an open session (onTokenSync).
+    /// The client answered a token request on an open session (onTokenSync). Stands in order among the
+    /// session's messages but holds none of them up. One is out at a time; of tokens that come meanwhile the
+    /// last follows.
     TokenSync {
         /// The session.
         session: SessionKey,

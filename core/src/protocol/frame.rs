@@ -21,8 +21,13 @@ impl Prefix {
     pub fn new(address: &Address, dialect: Dialect) -> Self {
         match dialect {
             Dialect::Hocuspocus => Self::of_wire_address(&address.to_wire()),
-            Dialect::YWebsocket => Self(Bytes::new()),
+            Dialect::YWebsocket => Self::none(),
         }
+    }
+
+    /// The prefix of y-websocket.
+    pub const fn none() -> Self {
+        Self(Bytes::new())
     }
 
     /// The prefix for an address as it came, also one that names no document: to refuse it.
@@ -40,6 +45,45 @@ impl Prefix {
     /// Its length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// What a frame carries that goes to many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// Of [`sync_step2`].
+    SyncStep2,
+    /// Of [`update`].
+    Update,
+    /// Of [`awareness`].
+    Awareness,
+}
+
+impl Body {
+    fn numbers(self) -> &'static [u64] {
+        match self {
+            Self::SyncStep2 => &[types::SYNC, sync::STEP2],
+            Self::Update => &[types::SYNC, sync::UPDATE],
+            Self::Awareness => &[types::AWARENESS],
+        }
+    }
+
+    /// The whole frame.
+    pub fn frame(self, prefix: &Prefix, body: &[u8]) -> Bytes {
+        frame(prefix, self.numbers(), Some(body))
+    }
+
+    /// All of the frame that stands in front of a body of this length, so that sessions with different
+    /// addresses can share a large body.
+    pub fn head(self, prefix: &Prefix, body_bytes: usize) -> Bytes {
+        let mut out =
+            Vec::with_capacity(prefix.len() + self.numbers().len() + var_uint_len(body_bytes as u64));
+        out.extend_from_slice(&prefix.0);
+        for &number in self.numbers() {
+            write_var_uint(&mut out, number);
+        }
+        write_var_uint(&mut out, body_bytes as u64);
+        out.into()
     }
 }
 
