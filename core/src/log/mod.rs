@@ -1,0 +1,443 @@
+//! The struct log: a Yjs document as the encoded structs of its clients, without a CRDT.
+//!
+//! It keeps per client the structs in clock order and the deleted ranges, judges every update against them, and
+//! encodes states and differences by copying. It never integrates: where an item ends up among its
+//! neighbours is the readers' business. It knows no clock, no IO and no yrs; `CONTENT.md` says what it accepts.
+
+mod client;
+mod compact;
+mod container;
+mod content;
+mod encode;
+mod journal;
+mod json;
+mod pending;
+mod ranges;
+mod reader;
+mod resolve;
+mod scan;
+mod structs;
+
+pub use journal::Cursor;
+pub use scan::{Malformed, ScanError, UpdateSummary, scan_state_vector, scan_update};
+
+use bytes::Bytes;
+use client::ClientLog;
+use content::{DELETED, GC};
+use hashbrown::HashMap;
+use journal::{Change, Journal};
+use pending::Pending;
+use ranges::Range;
+use reader::{Reader, write_varuint};
+use resolve::{Found, Run, Sink};
+use scan::{Empties, Walk};
+use structs::{CutRange, Id, Struct};
+
+/// Bytes of a delete range, about: what `encoded_bytes` counts for one.
+const RANGE_BYTES: usize = 6;
+
+/// Bytes of a client's head in a state, about.
+const HEAD_BYTES: usize = 12;
+
+/// How a log treats deleted content and updates that have to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Whether `compact` removes deleted content. Default: true.
+    pub gc: bool,
+    /// How many bytes of updates may wait for missing ones. Default: 4 MiB.
+    pub pending_bytes_max: usize,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { gc: true, pending_bytes_max: 4 << 20 }
+    }
+}
+
+/// What an update is to a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// All of it is known now, and some of it was not before.
+    New,
+    /// All of it was known before.
+    Known,
+    /// Some of it refers to what is unknown, and waits. The rest of it was taken.
+    Pending,
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// What the update was to the log.
+    pub verdict: Verdict,
+    /// Whether earlier updates that waited were taken with it. Peers then need `diff_since`, for the bytes
+    /// of this update alone do not tell them.
+    pub unparked: bool,
+}
+
+/// A document as encoded structs.
+pub struct StructLog {
+    options: LogOptions,
+    clients: Vec<ClientLog>,
+    slots: HashMap<u64, u32>,
+    /// The clients' slots by descending id, the order in which yjs writes them.
+    order: Vec<u32>,
+    /// The slot that was asked for last.
+    last: u32,
+    journal: Journal,
+    pending: Pending,
+    /// Clients whose clock advanced while updates wait.
+    advanced: Vec<u32>,
+    struct_bytes: usize,
+    delete_ranges: usize,
+    /// Something was deleted since the last compaction.
+    compactable: bool,
+}
+
+impl StructLog {
+    /// Creates an empty log.
+    pub fn new(options: LogOptions) -> Self {
+        Self {
+            options,
+            clients: Vec::new(),
+            slots: HashMap::new(),
+            order: Vec::new(),
+            last: 0,
+            journal: Journal::default(),
+            pending: Pending::default(),
+            advanced: Vec::new(),
+            struct_bytes: 0,
+            delete_ranges: 0,
+            compactable: false,
+        }
+    }
+
+    /// Loads a stored state. What it holds beyond gaps waits, whatever the limit: it is stored already.
+    /// Unlike `apply`, it accepts structs of no length, which some old writer may have left.
+    pub fn load(options: LogOptions, update: &[u8]) -> Result<Self, ScanError> {
+        let mut log = Self::new(options);
+        log.absorb(update, Empties::Dropped)?;
+        log.retry_parked()?;
+        log.clients.iter_mut().for_each(ClientLog::shrink);
+        log.journal.trim(log.cursor());
+        Ok(log)
+    }
+
+    /// Takes one peer's update. Malformed ones change nothing. On `PendingFull` nothing was taken either.
+    ///
+    /// Only a `New` update without `unparked` may be relayed as its own bytes; after any other, `diff_since`
+    /// an earlier cursor says what peers lack.
+    pub fn apply(&mut self, update: &[u8]) -> Result<Applied, ScanError> {
+        if !self.pending.fits(update, self.options.pending_bytes_max) {
+            let trial = self.trial(update)?;
+            if trial.parked > 0 && self.pending.bytes() + trial.parked > self.options.pending_bytes_max {
+                return Err(ScanError::PendingFull);
+            }
+        }
+        let verdict = self.absorb(update, Empties::Refused)?;
+        let unparked = self.retry_parked()?;
+        Ok(Applied { verdict, unparked })
+    }
+
+    /// Judges an update without taking it, as for a session that may only read.
+    pub fn verdict(&self, update: &[u8]) -> Result<Verdict, ScanError> {
+        Ok(self.trial(update)?.verdict)
+    }
+
+    /// Updates that wait, each complete: a joiner gets them after the state, and may have what they miss.
+    pub fn pending(&self) -> impl Iterator<Item = &Bytes> {
+        self.pending.iter()
+    }
+
+    /// How much of `pending_bytes_max` is taken: the waiting bytes, with some for keeping each.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.bytes()
+    }
+
+    /// The position after the last change.
+    pub fn cursor(&self) -> Cursor {
+        self.journal.cursor()
+    }
+
+    /// Forgets the order of what came before `before`; `diff_since` an older cursor gives the full state.
+    pub fn trim_journal(&mut self, before: Cursor) {
+        self.journal.trim(before);
+    }
+
+    /// About as many bytes as `encode` gives.
+    pub fn encoded_bytes(&self) -> usize {
+        self.struct_bytes + self.delete_ranges * RANGE_BYTES + self.clients.len() * HEAD_BYTES + 2
+    }
+
+    /// Bytes of memory in use.
+    pub fn memory_bytes(&self) -> usize {
+        let clients: usize = self.clients.iter().map(ClientLog::memory_bytes).sum();
+        size_of::<Self>()
+            + clients
+            + self.clients.capacity() * size_of::<ClientLog>()
+            + self.slots.allocation_size()
+            + self.order.capacity() * size_of::<u32>()
+            + self.journal.memory_bytes()
+            + self.pending.bytes()
+    }
+
+    /// Whether nothing was ever taken and nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty() && self.pending.is_empty()
+    }
+
+    /// Scans an update and takes all of it that can be; the rest is parked.
+    #[inline]
+    fn absorb(&mut self, update: &[u8], empties: Empties) -> Result<Verdict, ScanError> {
+        let mut runs = Runs::default();
+        let walk = scan::walk(update, empties, |block| runs.push(block.into()))?;
+        let before = self.cursor();
+        let mut parked = false;
+        if let Some(runs) = runs.as_mut_slice() {
+            let clients = self.clients.len();
+            resolve::resolve(update, runs, self)?;
+            if clients < self.clients.len() {
+                let clients = &self.clients;
+                self.order.sort_by_key(|&slot| std::cmp::Reverse(clients[slot as usize].id));
+            }
+            for run in runs {
+                let Some(need) = run.need else { continue };
+                parked = true;
+                pending::parts_of_run(update, run, need, |need, part| self.pending.park(need, part));
+            }
+        }
+        if walk.summary.delete_ranges > 0 {
+            parked |= self.absorb_deletes(update, &walk)?;
+        }
+        Ok(match parked {
+            true => Verdict::Pending,
+            false if before == self.cursor() => Verdict::Known,
+            false => Verdict::New,
+        })
+    }
+
+    /// Takes the delete set of a scanned update; returns whether some of it was parked.
+    fn absorb_deletes(&mut self, update: &[u8], walk: &Walk) -> Result<bool, ScanError> {
+        let mut waiting = WaitingDeletes::default();
+        let mut parked = false;
+        scan::walk_deletes(&mut Reader::at(update, walk.deletes), |client, start, end| {
+            let slot = self.slot(client);
+            let clock = slot.map_or(0, |slot| self.clients[slot].clock());
+            if let Some(slot) = slot.filter(|_| start < clock) {
+                self.delete(slot, Range { start, end: end.min(clock) });
+            }
+            if clock < end {
+                parked = true;
+                waiting.push(&mut self.pending, client, Range { start: start.max(clock), end });
+            }
+        })?;
+        waiting.park(&mut self.pending);
+        Ok(parked)
+    }
+
+    fn delete(&mut self, slot: usize, range: Range) {
+        let Self { clients, journal, compactable, .. } = self;
+        let deletes = &mut clients[slot].deletes;
+        let before = deletes.len();
+        deletes.insert(range, |range| {
+            journal.record(Change { slot: slot as u32, deleted: true, range });
+            *compactable = true;
+        });
+        self.delete_ranges = self.delete_ranges + deletes.len() - before;
+    }
+
+    /// Takes what waited for the clients that advanced, and what that lets go; returns whether any was.
+    #[inline]
+    fn retry_parked(&mut self) -> Result<bool, ScanError> {
+        let before = self.cursor();
+        let mut ready = false;
+        while let Some(slot) = self.advanced.pop() {
+            let client = self.clients[slot as usize].id;
+            while let Some(part) = self.pending.take_ready(client, self.clients[slot as usize].clock()) {
+                ready = true;
+                self.absorb(&part, Empties::Dropped)?;
+            }
+        }
+        Ok(ready && before != self.cursor())
+    }
+
+    /// Where `client` is, if it has structs.
+    #[inline]
+    fn slot(&self, client: u64) -> Option<usize> {
+        match self.clients.get(self.last as usize) {
+            Some(last) if last.id == client => Some(self.last as usize),
+            _ => self.slots.get(&client).map(|&slot| slot as usize),
+        }
+    }
+
+    #[inline]
+    fn slot_or_new(&mut self, client: u64) -> usize {
+        let slot = self.slot(client).unwrap_or_else(|| {
+            let slot = self.clients.len();
+            self.clients.push(ClientLog::new(client));
+            self.slots.insert(client, slot as u32);
+            self.order.push(slot as u32);
+            slot
+        });
+        self.last = slot as u32;
+        slot
+    }
+
+    /// What `apply` would do.
+    fn trial(&self, update: &[u8]) -> Result<Trial, ScanError> {
+        let mut runs = Runs::default();
+        let walk = scan::walk(update, Empties::Refused, |block| runs.push(block.into()))?;
+        let mut trial = TrialSink { log: self, clocks: HashMap::new() };
+        let mut parked = 0;
+        if let Some(runs) = runs.as_mut_slice() {
+            resolve::resolve(update, runs, &mut trial)?;
+            for run in runs {
+                let Some(need) = run.need else { continue };
+                pending::parts_of_run(update, run, need, |_, part| parked += pending::charge(part.len()));
+            }
+        }
+        let mut new = !trial.clocks.is_empty();
+        let mut previous = None;
+        scan::walk_deletes(&mut Reader::at(update, walk.deletes), |client, start, end| {
+            let clock = trial.clock(client);
+            if clock < end {
+                // Heads count once per client, ranges with the longest varints.
+                let head = if previous.replace(client) == Some(client) { 0 } else { pending::charge(24) };
+                parked += head + 10;
+            }
+            let range = Range { start, end: end.min(clock) };
+            let known = |slot: usize| self.clients[slot].deletes.covers(range);
+            new |= start < clock && !self.slot(client).is_some_and(known);
+        })?;
+        let verdict = match parked {
+            0 if new => Verdict::New,
+            0 => Verdict::Known,
+            _ => Verdict::Pending,
+        };
+        Ok(Trial { verdict, parked })
+    }
+}
+
+impl Sink for StructLog {
+    #[inline]
+    fn clock(&self, client: u64) -> u32 {
+        self.slot(client).map_or(0, |slot| self.clients[slot].clock())
+    }
+
+    #[inline]
+    fn push(&mut self, found: Found<'_>) -> Result<(), ScanError> {
+        let Found { client, source, item, known, ahead } = found;
+        let slot = self.slot_or_new(client);
+        let log = &mut self.clients[slot];
+        let (start, bytes) = (log.clock(), log.bytes().len());
+        if ahead > RESERVE_BYTES_MIN {
+            log.reserve(ahead);
+        }
+        if known == 0 {
+            log.push(source, item)?;
+        } else {
+            let mut cut = Vec::with_capacity(item.end - item.start + 24);
+            item.write_cut(&mut cut, source, client, CutRange { from: known, to: item.len, deleted: false });
+            let rest = Struct::read::<true>(&mut Reader::at(&cut, 0), client, item.clock + known)?;
+            log.push(&cut, &rest)?;
+        }
+        // A squash may shorten nothing, so that the buffer only grows.
+        self.struct_bytes += log.bytes().len() - bytes;
+        let range = Range { start, end: log.clock() };
+        if matches!(item.kind(), GC | DELETED) {
+            let before = log.deletes.len();
+            log.deletes.insert(range, |_| {});
+            self.delete_ranges = self.delete_ranges + log.deletes.len() - before;
+        }
+        self.journal.record(Change { slot: slot as u32, deleted: false, range });
+        if !self.pending.is_empty() && self.advanced.last() != Some(&(slot as u32)) {
+            self.advanced.push(slot as u32);
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a block worth making room for at once.
+const RESERVE_BYTES_MIN: usize = 4096;
+
+struct Trial {
+    verdict: Verdict,
+    parked: usize,
+}
+
+/// A log as it would be after what was pushed.
+struct TrialSink<'a> {
+    log: &'a StructLog,
+    clocks: HashMap<u64, u32>,
+}
+
+impl Sink for TrialSink<'_> {
+    fn clock(&self, client: u64) -> u32 {
+        self.clocks.get(&client).copied().unwrap_or_else(|| self.log.clock(client))
+    }
+
+    fn push(&mut self, found: Found<'_>) -> Result<(), ScanError> {
+        self.clocks.insert(found.client, found.item.end_clock());
+        Ok(())
+    }
+}
+
+/// The blocks of an update; nearly all have one, which takes no heap.
+#[derive(Default)]
+struct Runs {
+    first: Option<Run>,
+    many: Vec<Run>,
+}
+
+impl Runs {
+    #[inline]
+    fn push(&mut self, run: Run) {
+        match self.first.take() {
+            None if self.many.is_empty() => self.first = Some(run),
+            first => {
+                self.many.extend(first);
+                self.many.push(run);
+            }
+        }
+    }
+
+    #[inline]
+    fn as_mut_slice(&mut self) -> Option<&mut [Run]> {
+        match self.first.as_mut() {
+            Some(first) => Some(std::slice::from_mut(first)),
+            None if self.many.is_empty() => None,
+            None => Some(&mut self.many),
+        }
+    }
+}
+
+/// Ranges of one client's delete set that wait for its structs.
+#[derive(Default)]
+struct WaitingDeletes {
+    client: u64,
+    count: u64,
+    first: u32,
+    ranges: Vec<u8>,
+}
+
+impl WaitingDeletes {
+    fn push(&mut self, pending: &mut Pending, client: u64, range: Range) {
+        if client != self.client {
+            self.park(pending);
+        }
+        self.client = client;
+        self.first = if self.count == 0 { range.start } else { self.first.min(range.start) };
+        self.count += 1;
+        write_varuint(&mut self.ranges, u64::from(range.start));
+        write_varuint(&mut self.ranges, u64::from(range.end - range.start));
+    }
+
+    fn park(&mut self, pending: &mut Pending) {
+        if self.count > 0 {
+            let need = Id { client: self.client, clock: self.first };
+            pending.park(need, pending::delete_part(self.client, self.count, &self.ranges));
+            self.count = 0;
+            self.ranges.clear();
+        }
+    }
+}
