@@ -8,6 +8,7 @@ import * as v4 from "provider-v4";
 import { WebsocketProvider as WebsocketProviderV2 } from "y-websocket-v2";
 import { WebsocketProvider as WebsocketProviderV3 } from "y-websocket-v3";
 import { eventually } from "./convergence.mjs";
+import { atEnd } from "./server.mjs";
 
 const hocuspocus = { "provider 2.15": v2, "provider 3.4": v3, "provider 4.8": v4 };
 const yWebsocket = { "y-websocket 2.1": WebsocketProviderV2, "y-websocket 3.1": WebsocketProviderV3 };
@@ -25,7 +26,7 @@ export function openSocket(t, kind, server, { abortable } = {}) {
     ...reconnect_ms,
     ...(abortable && { WebSocketPolyfill: NodeWebSocket }),
   });
-  t.after(() => socket.destroy());
+  atEnd(t, () => socket.destroy());
   return socket;
 }
 
@@ -81,7 +82,7 @@ class HocuspocusClient extends Client {
     // 2.15 attaches itself at once.
     this.provider.attach?.();
     this.ownsSocket = socket === undefined;
-    t.after(() => this.destroy());
+    atEnd(t, () => this.destroy());
   }
 
   /** Waits until the server has acknowledged every edit. */
@@ -128,7 +129,7 @@ class YWebsocketClient extends Client {
       ...(token && { params: { token } }),
     });
     this.provider.on("connection-close", (event) => event && this.closes.push({ code: event.code, reason: event.reason }));
-    t.after(() => this.destroy());
+    atEnd(t, () => this.destroy());
   }
 
   /** This dialect has no acknowledgement: waits for the socket to have taken all, and a round trip behind it. */

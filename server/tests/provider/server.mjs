@@ -48,6 +48,20 @@ export function within(ms, what, promise) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
+const endings = new WeakMap();
+
+/** Runs `end` when the test `t` is over, the last one registered first: clients go before their server. */
+export function atEnd(t, end) {
+  if (!endings.has(t)) {
+    const stack = [];
+    endings.set(t, stack);
+    t.after(async () => {
+      while (stack.length > 0) await stack.pop()();
+    });
+  }
+  endings.get(t).push(end);
+}
+
 class Server {
   constructor(port, healthPort, stateDirectory, environment) {
     this.port = port;
@@ -136,7 +150,7 @@ export async function launch(environment = {}) {
 /** A running server for the test `t`, removed with its files when the test ends; it fails the test by dying. */
 export async function startServer(t, environment = {}) {
   const server = await launch(environment);
-  t.after(async () => {
+  atEnd(t, async () => {
     const died = !server.running() && !server.stopped;
     await server.remove();
     if (process.env.SHOW_LOG) console.log(server.stdout, server.stderr);
