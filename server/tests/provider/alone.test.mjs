@@ -61,7 +61,8 @@ describe("alone", { concurrency: true }, () => {
     await stillOpenThenClosed(raw, "silence after a join");
   });
 
-  test("a handshake that never ends is closed", async (t) => {
+  const halfOpen = stockFails("half-open handshakes stay open");
+  test("a handshake that never ends is closed", halfOpen, async (t) => {
     const server = await startServer(t);
     const socket = connectTcp(server.port, "127.0.0.1", () => socket.write("GET / HTTP/1.1\r\nHost: x\r\n"));
     t.after(() => socket.destroy());
