@@ -32,7 +32,7 @@ run: ## Build the server and start it with no set-up; it prints its address
 ##### Check
 
 .PHONY: test
-test: lint test-rust test-provider test-playground ## Everything that CI checks; installs what it needs
+test: lint test-rust golden-check test-provider test-playground ## Everything that CI checks; installs what it needs
 
 .PHONY: lint
 lint: fmt-check clippy deny ## Formatting, clippy without warnings, licences and banned crates
@@ -55,9 +55,20 @@ deny: ## Licences, banned crates and their sources, by deny.toml
 	cargo deny --log-level error --all-features check licenses bans sources
 
 .PHONY: test-rust
-test-rust: ## Unit, integration and doc tests of the workspace
+test-rust: ## Unit, integration and doc tests of the workspace, some against yjs in Node
+	@$(TOOLS) node22 npm_ci core/tests/yjs
 	$(CARGO_TEST) --workspace --all-features
 	cargo test --workspace --all-features --doc --quiet
+
+.PHONY: golden
+golden: ## Record the golden frames again, from the npm packages
+	@$(TOOLS) node22 npm_ci core/tests/golden
+	cd core/tests/golden && npm run --silent generate
+
+.PHONY: golden-check
+golden-check: # The npm packages still write the frames that we compare with
+	@$(TOOLS) node22 npm_ci core/tests/golden
+	cd core/tests/golden && npm run --silent check
 
 .PHONY: build
 build: ## The debug binary that the suites in Node start
