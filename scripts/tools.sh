@@ -21,19 +21,20 @@ fail() {
     exit 1
 }
 
-# Debian's package $1, unless the command $2 is there.
+# The command $1 from the Debian packages that follow, unless it is there.
 debian() {
-    local package="$1" command="$2"
+    local command="$1"
+    shift
     if command -v "$command" >/dev/null; then return; fi
-    [ "$(id -u)" = 0 ] || fail "$command is missing; install the Debian package $package, or run this as root"
-    echo "tools.sh: installing $package"
+    [ "$(id -u)" = 0 ] || fail "$command is missing; install the Debian packages $*, or run this as root"
+    echo "tools.sh: installing $*"
     export DEBIAN_FRONTEND=noninteractive
     # A fresh machine has no package lists, an old one has lists that name packages which are gone.
-    apt-get install -qq -y --no-install-recommends "$package" >/dev/null 2>&1 || {
+    apt-get install -qq -y --no-install-recommends "$@" >/dev/null 2>&1 || {
         apt-get update -qq
-        apt-get install -qq -y --no-install-recommends "$package" >/dev/null
+        apt-get install -qq -y --no-install-recommends "$@" >/dev/null
     }
-    command -v "$command" >/dev/null || fail "the Debian package $package brought no $command"
+    command -v "$command" >/dev/null || fail "the Debian packages $* brought no $command"
 }
 
 # Node 22: Debian has an older one, and the drop-in is for 22 and later. The npm package carries the official build
@@ -74,9 +75,15 @@ deny() {
 
 chromium() { debian chromium chromium; }
 redis() { debian redis-server redis-server; }
-nginx() { debian nginx-light nginx; }
-clang() { debian clang clang; }
+nginx() { debian nginx nginx-light; }
+# With the runtime of the sanitizers, which is only recommended by the compiler.
+clang() { debian clang clang llvm "libclang-rt-$(clang_version)-dev"; }
 valgrind() { debian valgrind valgrind; }
+
+clang_version() {
+    [ -n "$(ls -A /var/lib/apt/lists 2>/dev/null)" ] || apt-get update -qq
+    apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p'
+}
 
 # The packages of $1's lock file, when they are not there as that file has them.
 npm_ci() {
