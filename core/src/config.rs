@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::protocol::Dialect;
+
 /// When broadcasts of a room go out (`flushDelay` of Hocuspocus 4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushDelay {
@@ -42,6 +44,11 @@ pub struct Config {
     pub flush_bytes_max: usize,
     /// When acks are sent; `None`: [`AckMode::Commit`] where the store has an update log, else `Memory`.
     pub ack: Option<AckMode>,
+    /// Providers of 2.x without a token open a document without an Auth message, as Hocuspocus 2 allowed.
+    /// Default false, as Hocuspocus since 3.
+    pub token_optional: bool,
+    /// How sockets speak; `None`: the first frame of each tells. Default `None`.
+    pub dialect: Option<Dialect>,
     /// Garbage-collect deleted content (`yDocOptions.gc`). Default true.
     pub gc: bool,
     /// Bounds.
@@ -59,6 +66,8 @@ impl Default for Config {
             flush_delay: FlushDelay::Turn,
             flush_bytes_max: 1024 * 1024,
             ack: None,
+            token_optional: false,
+            dialect: None,
             gc: true,
             limits: Limits::default(),
         }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// A boxed foreign error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -77,6 +78,9 @@ impl CloseReason {
     pub const TRY_AGAIN_LATER: Self = Self::constant(1013, "Try Again Later");
     /// 1013: the peer took nothing for too long.
     pub const SLOW_READER: Self = Self::constant(1013, "Connection too slow");
+    /// 4413: the document would cross its size limit; coming back changes nothing, so y-websocket ≥ 3.1
+    /// is told to stay away (it does for 4400 to 4499).
+    pub const DOCUMENT_TOO_LARGE: Self = Self::constant(4413, "Document Too Large");
     /// 4205 as in `CloseEvents.ts`.
     pub const RESET_CONNECTION: Self = Self::constant(4205, "Reset Connection");
     /// 4401 as in `CloseEvents.ts`.
@@ -119,7 +123,9 @@ impl From<ProtocolError> for CloseReason {
     fn from(error: ProtocolError) -> Self {
         match error {
             ProtocolError::TextFrame => Self::TEXT_FRAME,
-            ProtocolError::BlankName | ProtocolError::NameTooLong | ProtocolError::NameWithNul => Self::FORBIDDEN,
+            ProtocolError::BlankName | ProtocolError::NameTooLong | ProtocolError::NameWithNul => {
+                Self::FORBIDDEN
+            }
             ProtocolError::Limit(_) => Self::new(Self::RESET_CONNECTION.code, error.to_string()),
             _ => Self::RESET_CONNECTION,
         }
@@ -181,15 +187,15 @@ impl AuthError {
 }
 
 /// What a caller of the hub may get to see.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
     /// The document could not be loaded; nothing was opened.
     #[error("document could not be loaded")]
-    Load(#[source] StoreError),
+    Load(#[source] Arc<StoreError>),
     /// A hook refused it.
     #[error("refused by a hook")]
-    Rejected(#[source] crate::hooks::Rejection),
+    Rejected(#[source] Arc<crate::hooks::Rejection>),
     /// The hub is shutting down.
     #[error("shutting down")]
     ShuttingDown,

@@ -87,7 +87,9 @@ impl AuthRequest<'_> {
     /// A query parameter of the handshake, percent-decoded; the first of the name.
     pub fn query(&self, name: &str) -> Option<String> {
         let query = self.handshake.uri.query()?;
-        form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        form_urlencoded::parse(query.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     }
 
     /// The token of `Authorization: Bearer …` of the handshake.

@@ -154,6 +154,11 @@ impl StructLog {
         self.pending.bytes()
     }
 
+    /// Changes how many bytes may wait from now on; what waits already stays.
+    pub fn set_pending_bytes_max(&mut self, bytes: usize) {
+        self.options.pending_bytes_max = bytes;
+    }
+
     /// The position after the last change.
     pub fn cursor(&self) -> Cursor {
         self.journal.cursor()

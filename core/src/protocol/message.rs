@@ -94,6 +94,20 @@ pub enum Inbound {
     Stateless(Text),
 }
 
+impl Inbound {
+    /// Bytes of its payload.
+    pub fn payload_len(&self) -> usize {
+        match self {
+            Self::SyncStep1(payload)
+            | Self::SyncStep2(payload)
+            | Self::Update(payload)
+            | Self::Awareness(payload) => payload.len(),
+            Self::QueryAwareness => 0,
+            Self::Stateless(payload) => payload.len(),
+        }
+    }
+}
+
 /// What a client's frame says.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Message {

@@ -1,0 +1,276 @@
+//! What a connection has decided for it: authentication, joining a room, the before-hooks, fresh tokens.
+//! Every function answers with a [`Decision`] and owns all that it needs, since the connection goes on.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::notices::tell_connected;
+use super::registry::{Command, Join, RoomHandle};
+use super::{Shared, error_chain};
+use crate::auth::{Access, AuthRequest, Grant, Handshake};
+use crate::connection::Completion;
+use crate::error::{AuthError, CloseReason, HubError};
+use crate::hooks::{
+    AuthenticateEvent, BeforeAwarenessEvent, HookSet, MessageEvent, Rejection, SessionScope, SyncEvent,
+    TokenSyncEvent, run_hooks,
+};
+use crate::id::{Address, SessionKey};
+use crate::protocol::Dialect;
+use crate::protocol::awareness::{self, Entry};
+use crate::protocol::frame::Prefix;
+use crate::protocol::message::{Inbound, Text};
+use crate::room::{Outbox, Subscriber};
+
+/// The answer for the connection, with what its driver has to keep.
+pub(super) struct Decision {
+    pub(super) completion: Completion,
+    /// What the session is granted, where that is new.
+    pub(super) scope: Option<Box<SessionScope>>,
+    /// The room that it is in from now on.
+    pub(super) room: Option<Arc<RoomHandle>>,
+}
+
+impl From<Completion> for Decision {
+    fn from(completion: Completion) -> Self {
+        Self { completion, scope: None, room: None }
+    }
+}
+
+/// What a client is told when it is refused without a reason of its own (`ClientConnection.ts` 455).
+const DENIED: &str = "permission-denied";
+
+/// The scope of a session that was granted nothing yet.
+pub(super) fn applicant(
+    session: SessionKey,
+    address: Address,
+    handshake: Arc<Handshake>,
+) -> Box<SessionScope> {
+    Box::new(SessionScope { session, address, handshake, grant: Grant::anonymous(Access::ReadWrite) })
+}
+
+/// Asks onConnect, the authenticator, and onAuthenticate, in this order.
+pub(super) async fn authenticate(
+    shared: Arc<Shared>,
+    mut scope: Box<SessionScope>,
+    token: Option<Text>,
+    provider_version: Option<Text>,
+) -> Decision {
+    if shared.is_shutting_down() {
+        return denied("shutting-down", CloseReason::SERVICE_RESTART);
+    }
+    let token = token.as_deref();
+    let version = provider_version.as_deref();
+    if shared.hooks.wants(HookSet::ON_CONNECT) {
+        let mut event = AuthenticateEvent { scope: &mut scope, token, provider_version: version };
+        if let Err(rejection) = run_hooks!(shared.hooks, ON_CONNECT, on_connect, &mut event) {
+            return refused_by_hook(&shared, &scope, &rejection);
+        }
+    }
+    let request = AuthRequest { document: scope.address.document(), token, handshake: &scope.handshake };
+    let context = scope.grant.context.take();
+    match shared.authenticator.authenticate(&request).await {
+        Ok(grant) => scope.grant = Grant { context: grant.context.or(context), ..grant },
+        Err(error) => return refused_by_authenticator(&shared, &scope, &error),
+    }
+    if shared.hooks.wants(HookSet::ON_AUTHENTICATE) {
+        let granted = scope.grant.access;
+        let mut event = AuthenticateEvent { scope: &mut scope, token, provider_version: version };
+        if let Err(rejection) = run_hooks!(shared.hooks, ON_AUTHENTICATE, on_authenticate, &mut event) {
+            return refused_by_hook(&shared, &scope, &rejection);
+        }
+        // Hooks may narrow what the authenticator grants, never widen it.
+        if granted == Access::ReadOnly {
+            scope.grant.access = Access::ReadOnly;
+        }
+    }
+    let access = scope.grant.access;
+    tracing::info!(
+        documentName = %scope.document(),
+        socketId = %scope.session.connection,
+        userId = scope.grant.user.as_deref(),
+        readOnly = access == Access::ReadOnly,
+        "WebSocket client authenticated"
+    );
+    Decision { completion: Completion::Granted(access), scope: Some(scope), room: None }
+}
+
+fn refused_by_authenticator(shared: &Shared, scope: &SessionScope, error: &AuthError) -> Decision {
+    let document = scope.document();
+    match error {
+        AuthError::Denied { reason, close } => {
+            shared.metrics.auth_denied_total.add(1);
+            tracing::warn!(documentName = %document, socketId = %scope.session.connection, reason = %reason, "WebSocket authentication failed");
+            denied(reason.clone(), close.clone())
+        }
+        AuthError::Unavailable(_) => {
+            shared.metrics.auth_unavailable_total.add(1);
+            tracing::error!(documentName = %document, error = %error_chain(error), "WebSocket authentication is unavailable");
+            // The client may come back: nobody said that it may not.
+            denied(DENIED, CloseReason::TRY_AGAIN_LATER)
+        }
+    }
+}
+
+fn refused_by_hook(shared: &Shared, scope: &SessionScope, rejection: &Rejection) -> Decision {
+    shared.metrics.auth_denied_total.add(1);
+    tracing::warn!(documentName = %scope.document(), socketId = %scope.session.connection, error = %error_chain(rejection), "WebSocket authentication failed");
+    match &rejection.reason {
+        Some(close) => denied(close.reason.clone(), close.clone()),
+        None => denied(DENIED, CloseReason::FORBIDDEN),
+    }
+}
+
+fn denied(reason: impl Into<Cow<'static, str>>, close: CloseReason) -> Decision {
+    let reason = match reason.into() {
+        Cow::Borrowed(text) => Text::from_static(text),
+        Cow::Owned(text) => text.into(),
+    };
+    Completion::Denied { reason, close }.into()
+}
+
+/// Enters the session's room; loads the document where it is the first.
+pub(super) async fn join(
+    shared: Arc<Shared>,
+    scope: Box<SessionScope>,
+    address: Address,
+    dialect: Dialect,
+    outbox: Arc<Outbox>,
+) -> Decision {
+    let subscriber = Subscriber {
+        session: scope.session,
+        prefix: Prefix::new(&address, dialect),
+        dialect,
+        access: scope.grant.access,
+        user: scope.grant.user.clone(),
+        outbox,
+    };
+    match enter(&shared, &scope, address, subscriber).await {
+        Ok(room) => {
+            if shared.hooks.wants(HookSet::CONNECTED) {
+                tokio::spawn(async move { tell_connected(&shared, &scope).await });
+            }
+            Decision { completion: Completion::Joined, scope: None, room: Some(room) }
+        }
+        Err(error) => refused_by_hub(&error),
+    }
+}
+
+async fn enter(
+    shared: &Arc<Shared>,
+    scope: &SessionScope,
+    address: Address,
+    subscriber: Subscriber,
+) -> Result<Arc<RoomHandle>, HubError> {
+    let pin = shared.open_room(address.document(), Some(scope))?;
+    let room = Arc::clone(pin.room());
+    let (reply, joined) = oneshot::channel();
+    room.send(Command::Join(Box::new(Join { subscriber, reply, pin })));
+    // A room that ended before it took the session is loaded anew when the client tries again.
+    joined.await.unwrap_or(Err(HubError::Unloaded))?;
+    Ok(room)
+}
+
+fn refused_by_hub(error: &HubError) -> Decision {
+    match error {
+        HubError::Rejected(rejection) => match &rejection.reason {
+            Some(close) => denied(close.reason.clone(), close.clone()),
+            None => denied(DENIED, CloseReason::FORBIDDEN),
+        },
+        HubError::ShuttingDown => denied("shutting-down", CloseReason::SERVICE_RESTART),
+        HubError::Protocol(_) => denied(DENIED, CloseReason::FORBIDDEN),
+        // All of these may pass, so the codes invite to come back.
+        HubError::Load(_) => denied("document-unavailable", CloseReason::TRY_AGAIN_LATER),
+        HubError::Limit(_) | HubError::Unloaded => denied("try-again-later", CloseReason::TRY_AGAIN_LATER),
+    }
+}
+
+/// Asks the hooks that see a message before its room.
+pub(super) async fn admit(
+    shared: Arc<Shared>,
+    scope: Box<SessionScope>,
+    message: Inbound,
+    frame: Bytes,
+) -> Decision {
+    match ask_admission(&shared, &scope, message, &frame).await {
+        Ok(message) => Completion::Admitted(message).into(),
+        Err(rejection) => {
+            shared.metrics.hook_errors_total.add(1);
+            let error = error_chain(&rejection);
+            tracing::warn!(document = %scope.document(), %error, "A hook rejected a message; its session is closed");
+            Completion::Rejected(rejection.reason.unwrap_or(CloseReason::RESET_CONNECTION)).into()
+        }
+    }
+}
+
+async fn ask_admission(
+    shared: &Shared,
+    scope: &SessionScope,
+    message: Inbound,
+    frame: &Bytes,
+) -> Result<Inbound, Rejection> {
+    if shared.hooks.wants(HookSet::BEFORE_HANDLE_MESSAGE) {
+        let mut event = MessageEvent { scope, message: &message, frame };
+        run_hooks!(shared.hooks, BEFORE_HANDLE_MESSAGE, before_handle_message, &mut event)?;
+    }
+    let (kind, payload) = match &message {
+        Inbound::SyncStep1(payload) => (0, payload),
+        Inbound::SyncStep2(payload) => (1, payload),
+        Inbound::Update(payload) => (2, payload),
+        Inbound::Awareness(update) if shared.hooks.wants(HookSet::BEFORE_HANDLE_AWARENESS) => {
+            return ask_awareness(shared, scope, update).await.map(Inbound::Awareness);
+        }
+        Inbound::Awareness(_) | Inbound::QueryAwareness | Inbound::Stateless(_) => return Ok(message),
+    };
+    if shared.hooks.wants(HookSet::BEFORE_SYNC) {
+        let mut event = SyncEvent { scope, kind, payload };
+        run_hooks!(shared.hooks, BEFORE_SYNC, before_sync, &mut event)?;
+    }
+    Ok(message)
+}
+
+async fn ask_awareness(shared: &Shared, scope: &SessionScope, update: &Bytes) -> Result<Bytes, Rejection> {
+    // What cannot be read goes on to the room, which has one answer to it.
+    let Ok(entries) = awareness::scan(update) else { return Ok(update.clone()) };
+    let mut states = entries.map(|entry| (entry.client, entry.clock, entry.state.to_owned())).collect();
+    let mut event = BeforeAwarenessEvent { scope, states: &mut states };
+    run_hooks!(shared.hooks, BEFORE_HANDLE_AWARENESS, before_handle_awareness, &mut event)?;
+    let entries = states.iter().map(|(client, clock, state)| Entry { client: *client, clock: *clock, state });
+    Ok(awareness::encode(entries).into())
+}
+
+/// Has the hooks look at a fresh token.
+pub(super) async fn token_sync(shared: Arc<Shared>, mut scope: Box<SessionScope>, token: Text) -> Decision {
+    if !shared.hooks.wants(HookSet::ON_TOKEN_SYNC) {
+        return Completion::Synced.into();
+    }
+    let mut event = TokenSyncEvent { scope: &mut scope, token: &token };
+    match run_hooks!(shared.hooks, ON_TOKEN_SYNC, on_token_sync, &mut event) {
+        Ok(()) => Decision { completion: Completion::Synced, scope: Some(scope), room: None },
+        Err(rejection) => {
+            let error = error_chain(&rejection);
+            tracing::warn!(document = %scope.document(), %error, "onTokenSync refused a token; the session is closed");
+            Completion::Rejected(rejection.reason.unwrap_or(CloseReason::UNAUTHORIZED)).into()
+        }
+    }
+}
+
+/// Tells `after_handle_message` once the room is through with what was sent to it before.
+pub(super) async fn tell_handled(
+    shared: Arc<Shared>,
+    room: Arc<RoomHandle>,
+    scope: Box<SessionScope>,
+    message: Inbound,
+) {
+    let (reply, handled) = oneshot::channel();
+    room.send(Command::Open(reply));
+    // Fires as well when handling failed, as Hocuspocus' does.
+    let _ = handled.await;
+    let frame = Bytes::new();
+    let mut event = MessageEvent { scope: &scope, message: &message, frame: &frame };
+    if run_hooks!(shared.hooks, AFTER_HANDLE_MESSAGE, after_handle_message, &mut event).is_err() {
+        shared.metrics.hook_errors_total.add(1);
+    }
+}

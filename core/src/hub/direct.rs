@@ -1,0 +1,111 @@
+//! A document opened by the host itself, without a socket: it stays loaded while this lives.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::registry::{Command, Pin, RoomHandle};
+use crate::error::HubError;
+use crate::log::{ScanError, Verdict};
+use crate::protocol::message::Text;
+use crate::room::{Origin, Room};
+
+/// Reads and edits one document. Calls are carried out in order, between the messages of sessions.
+pub struct DirectConnection {
+    pin: Pin,
+}
+
+impl DirectConnection {
+    /// Waits until the document is loaded.
+    pub(super) async fn open(pin: Pin) -> Result<Self, HubError> {
+        let (reply, opened) = oneshot::channel();
+        pin.room().send(Command::Open(reply));
+        opened.await.unwrap_or(Err(HubError::Unloaded))?;
+        Ok(Self { pin })
+    }
+
+    /// The whole document as one Yjs update v1.
+    ///
+    /// # Errors
+    /// [`HubError::Unloaded`] when the room failed; open it again.
+    pub async fn encode(&self) -> Result<Bytes, HubError> {
+        self.with(|room, _| room.log().encode().into()).await
+    }
+
+    /// The document's state vector.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub async fn state_vector(&self) -> Result<Bytes, HubError> {
+        self.with(|room, _| room.log().state_vector().into()).await
+    }
+
+    /// What a peer with this state vector lacks.
+    ///
+    /// # Errors
+    /// As [`Self::encode`], and [`DirectError::Scan`] for a state vector that cannot be read.
+    pub async fn diff(&self, state_vector: Bytes) -> Result<Bytes, DirectError> {
+        Ok(self.with(move |room, _| room.log().diff(&state_vector)).await??.into())
+    }
+
+    /// Applies an update of the host's; sessions get it as any other. It is handed to the store before
+    /// this returns, but may not be committed yet.
+    ///
+    /// # Errors
+    /// As [`Self::encode`], and [`DirectError::Scan`] for an update that cannot be read.
+    pub async fn apply_update(&self, update: Bytes) -> Result<Verdict, DirectError> {
+        let applied = self.with(move |room, now| room.apply_update(&update, Origin::Direct, now)).await??;
+        Ok(applied.verdict)
+    }
+
+    /// Sends a stateless message to all Hocuspocus sessions of the document.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub async fn broadcast_stateless(&self, payload: Text) -> Result<(), HubError> {
+        self.with(move |room, now| room.broadcast_stateless(&payload, |_| true, now)).await
+    }
+
+    /// Who is there: client ids with their states as JSON text.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub async fn awareness(&self) -> Result<Vec<(u64, String)>, HubError> {
+        self.with(|room, _| room.awareness().states().map(|(id, state)| (id, state.to_owned())).collect())
+            .await
+    }
+
+    /// Does something with the room between two messages. It must not block.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub async fn with<R: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Room, Instant) -> R + Send + 'static,
+    ) -> Result<R, HubError> {
+        with(self.pin.room(), call).await
+    }
+}
+
+/// Has a room's task call something.
+pub(super) async fn with<R: Send + 'static>(
+    room: &Arc<RoomHandle>,
+    call: impl FnOnce(&mut Room, Instant) -> R + Send + 'static,
+) -> Result<R, HubError> {
+    let (reply, called) = oneshot::channel();
+    room.send(Command::With(Box::new(move |room, now| drop(reply.send(call(room, now))))));
+    called.await.map_err(|_| HubError::Unloaded)
+}
+
+/// Why a direct call failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DirectError {
+    /// The hub could not do it.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// What was given cannot be read.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+}

@@ -1,0 +1,457 @@
+//! The loop around one [`Connection`]: the only place where a socket, its machine and its rooms meet. It
+//! feeds what arrives into the machine and carries out what comes out; decisions that take time run
+//! beside it, so that one session's slow authentication holds up nobody else.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::Notify;
+
+use super::Shared;
+use super::decisions::{self, Decision};
+use super::notices::tell_disconnected;
+use super::registry::{Command, RoomHandle};
+use super::transport::{FrameSink, Incoming, Transport};
+use crate::auth::{BoxFuture, Handshake};
+use crate::connection::{Completion, Connection, ConnectionOptions, Input, Output, Request, Ticket};
+use crate::error::CloseReason;
+use crate::hooks::{HookSet, SessionScope};
+use crate::id::{ConnectionId, SessionKey};
+use crate::protocol::message::Inbound;
+use crate::room::{Frame, Framing, Note, Outbox, Sink};
+
+/// Frames taken from a socket in one go before others get their turn.
+const FRAMES_PER_TURN_MAX: usize = 64;
+/// A socket that is being closed may take this long to take what is queued.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The socket's writing half with the bell of its task.
+struct Socket {
+    sink: Arc<dyn FrameSink>,
+    bell: Arc<Notify>,
+}
+
+impl Sink for Socket {
+    fn framing(&self) -> Framing {
+        self.sink.framing()
+    }
+
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.sink.try_write(slices)
+    }
+
+    fn wake(&self) {
+        self.bell.notify_one();
+    }
+}
+
+/// Where a session's messages go.
+struct Seat {
+    session: SessionKey,
+    /// `None`: let in, but not in its room yet.
+    room: Option<Arc<RoomHandle>>,
+    scope: Box<SessionScope>,
+}
+
+type Pending = FuturesUnordered<BoxFuture<'static, (Ticket, SessionKey, Decision)>>;
+
+struct Driver {
+    shared: Arc<Shared>,
+    machine: Connection,
+    handshake: Arc<Handshake>,
+    outbox: Arc<Outbox>,
+    bell: Arc<Notify>,
+    sink: Arc<dyn FrameSink>,
+    seats: Vec<Seat>,
+    /// Sessions that were conflated and wait for the outbox to drain.
+    lagging: Vec<SessionKey>,
+    /// Decisions under way; boxed, since an idle connection has none.
+    pending: Option<Box<Pending>>,
+}
+
+/// Runs one socket to its end; why it ended.
+pub(super) async fn drive<T: Transport>(
+    shared: Arc<Shared>,
+    mut transport: T,
+    handshake: Arc<Handshake>,
+) -> CloseReason {
+    let id = shared.next_connection_id();
+    let mut driver = Driver::new(shared, id, handshake, transport.sink());
+    driver.shared.connection_opened(id, &driver.outbox);
+    tracing::info!(connection = %id, activeConnections = driver.shared.metrics.connections_open.value(), "WebSocket client connected");
+    let reason = driver.serve(&mut transport).await;
+    driver.end(&mut transport, &reason).await;
+    driver.shared.connection_closed(id);
+    tracing::info!(connection = %id, code = reason.code, reason = %reason.reason, activeConnections = driver.shared.metrics.connections_open.value(), "WebSocket client disconnected");
+    reason
+}
+
+impl Driver {
+    fn new(
+        shared: Arc<Shared>,
+        id: ConnectionId,
+        handshake: Arc<Handshake>,
+        sink: Arc<dyn FrameSink>,
+    ) -> Self {
+        let bell = Arc::new(Notify::new());
+        let socket = Socket { sink: Arc::clone(&sink), bell: Arc::clone(&bell) };
+        let outbox = Arc::new(Outbox::new(shared.limits.outbox_bytes_max, Box::new(socket)));
+        let options = ConnectionOptions {
+            limits: Arc::clone(&shared.limits),
+            timeout: shared.config.timeout,
+            admit: shared.hooks.wants(HookSet::ADMISSION),
+            token_optional: shared.config.token_optional,
+            dialect: shared.config.dialect,
+            path_document: handshake.path_document.clone(),
+        };
+        let machine = Connection::new(id, options, Instant::now());
+        Self {
+            shared,
+            machine,
+            handshake,
+            outbox,
+            bell,
+            sink,
+            seats: Vec::new(),
+            lagging: Vec::new(),
+            pending: None,
+        }
+    }
+
+    async fn serve<T: Transport>(&mut self, transport: &mut T) -> CloseReason {
+        let timer = tokio::time::sleep_until(self.deadline().into());
+        tokio::pin!(timer);
+        loop {
+            if let Some(reason) = self.carry_out() {
+                return reason;
+            }
+            let full_room = self.full_room();
+            let reading = full_room.is_none() && !self.outbox.is_full();
+            let bell = Arc::clone(&self.bell);
+            tokio::select! {
+                incoming = transport.recv(), if reading => match incoming {
+                    Ok(Some(incoming)) => {
+                        if let Some(reason) = self.receive_turn(incoming, transport) {
+                            return reason;
+                        }
+                    }
+                    Ok(None) => return self.drain_to_end().await,
+                    Err(error) => {
+                        tracing::debug!(error = %super::error_chain(&*error), "Socket failed");
+                        return self.drain_to_end().await;
+                    }
+                },
+                () = bell.notified() => {
+                    if let Some(reason) = self.read_notes() {
+                        return reason;
+                    }
+                }
+                result = writable(&self.sink), if self.outbox.is_blocked() => {
+                    if result.is_err() || self.outbox.flush(Instant::now()).is_err() {
+                        return self.drain_to_end().await;
+                    }
+                    self.tell_drained();
+                }
+                () = opened(full_room.as_ref()), if full_room.is_some() => {}
+                decided = decided(&mut self.pending), if self.pending.is_some() => self.complete(decided),
+                () = &mut timer => {
+                    let now = Instant::now();
+                    if self.is_stalled(now) {
+                        self.shared.metrics.slow_closes_total.add(1);
+                        return CloseReason::SLOW_READER;
+                    }
+                    self.machine.handle_input(Input::Timeout, now);
+                    timer.as_mut().reset(self.deadline().max(now + Duration::from_millis(1)).into());
+                }
+            }
+            // Deadlines move away with every frame; the timer is moved only when one comes closer.
+            if self.outbox.is_blocked() && self.deadline() < timer.deadline().into_std() {
+                timer.as_mut().reset(self.deadline().into());
+            }
+        }
+    }
+
+    /// Takes what arrived, and what else is there already, so that it becomes one turn of the room.
+    fn receive_turn<T: Transport>(&mut self, first: Incoming, transport: &mut T) -> Option<CloseReason> {
+        let now = Instant::now();
+        let mut next = Some(first);
+        for _ in 0..FRAMES_PER_TURN_MAX {
+            match next? {
+                Incoming::Binary(frame) => self.machine.handle_input(Input::Frame(frame), now),
+                Incoming::Text => self.machine.handle_input(Input::TextFrame, now),
+                Incoming::Control(bytes) => {
+                    self.outbox.push(Frame::framed(bytes), now);
+                    self.flush(now);
+                }
+                Incoming::Invalid(reason) => return Some(reason),
+            }
+            if let Some(reason) = self.carry_out() {
+                return Some(reason);
+            }
+            if self.outbox.is_full() || self.full_room().is_some() {
+                return None;
+            }
+            next = transport.try_recv();
+        }
+        None
+    }
+
+    /// Does what the machine wants; a reason when that is to close.
+    fn carry_out(&mut self) -> Option<CloseReason> {
+        let mut sent = false;
+        let mut close = None;
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Send(frame) => {
+                    self.outbox.push(frame.into(), Instant::now());
+                    sent = true;
+                }
+                Output::Deliver(session, message) => self.deliver(session, message),
+                Output::Request(ticket, request) => self.decide(ticket, request),
+                Output::Leave(session, reason) => self.leave(session, &reason),
+                Output::Close(reason) => close = Some(reason),
+            }
+        }
+        if sent && close.is_none() {
+            self.flush(Instant::now());
+        }
+        close
+    }
+
+    fn flush(&self, now: Instant) {
+        // A dead socket shows when it is read from.
+        if !self.outbox.is_blocked() && self.outbox.flush(now).is_err() {
+            self.outbox.post(Note::CloseConnection(CloseReason::GONE));
+        }
+    }
+
+    fn deliver(&self, session: SessionKey, message: Inbound) {
+        let seat = self.seats.iter().find(|seat| seat.session == session);
+        if let Some(room) = seat.and_then(|seat| seat.room.as_ref()) {
+            room.deliver(session, message);
+        }
+    }
+
+    fn decide(&mut self, ticket: Ticket, request: Request) {
+        let shared = Arc::clone(&self.shared);
+        let (session, decision): (SessionKey, BoxFuture<'static, Decision>) = match request {
+            Request::Authenticate { session, address, token, provider_version, .. } => {
+                let handshake = Arc::clone(&self.handshake);
+                let scope = decisions::applicant(session, address, handshake);
+                (session, Box::pin(decisions::authenticate(shared, scope, token, provider_version)))
+            }
+            Request::Join { session, address, dialect, .. } => {
+                let Some(seat) = self.seats.iter().find(|seat| seat.session == session) else { return };
+                let outbox = Arc::clone(&self.outbox);
+                (session, Box::pin(decisions::join(shared, seat.scope.clone(), address, dialect, outbox)))
+            }
+            Request::Admit { session, message, frame } => {
+                let Some(scope) = self.scope(session) else { return };
+                (session, Box::pin(decisions::admit(shared, scope, message, frame)))
+            }
+            Request::TokenSync { session, token } => {
+                let Some(scope) = self.scope(session) else { return };
+                (session, Box::pin(decisions::token_sync(shared, scope, token)))
+            }
+        };
+        let pending = self.pending.get_or_insert_default();
+        pending.push(Box::pin(async move { (ticket, session, decision.await) }));
+    }
+
+    fn scope(&self, session: SessionKey) -> Option<Box<SessionScope>> {
+        self.seats.iter().find(|seat| seat.session == session).map(|seat| seat.scope.clone())
+    }
+
+    fn complete(&mut self, decided: Option<(Ticket, SessionKey, Decision)>) {
+        let Some((ticket, session, decision)) = decided else {
+            self.pending = None;
+            return;
+        };
+        let Decision { completion, scope, room } = decision;
+        match (scope, room) {
+            (Some(scope), None) => self.keep_scope(session, scope),
+            (_, Some(room)) => self.enter(session, room),
+            (None, None) => {}
+        }
+        let admitted = match &completion {
+            Completion::Admitted(message) if self.shared.hooks.wants(HookSet::AFTER_HANDLE_MESSAGE) => {
+                Some(message.clone())
+            }
+            _ => None,
+        };
+        self.machine.handle_input(Input::Completed(ticket, completion), Instant::now());
+        if let Some(message) = admitted {
+            self.tell_handled(session, message);
+        }
+    }
+
+    /// Keeps what a session was granted, fresh or changed.
+    fn keep_scope(&mut self, session: SessionKey, scope: Box<SessionScope>) {
+        match self.seats.iter_mut().find(|seat| seat.session == session) {
+            None => {
+                self.shared.metrics.sessions_open.add(1);
+                self.seats.push(Seat { session, room: None, scope });
+            }
+            Some(seat) => {
+                let access = scope.grant.access;
+                let changed = seat.scope.grant.access != access;
+                seat.scope = scope;
+                if changed {
+                    self.change_access(session, access);
+                }
+            }
+        }
+    }
+
+    fn change_access(&mut self, session: SessionKey, access: crate::auth::Access) {
+        let seat = self.seats.iter().find(|seat| seat.session == session);
+        if let Some(room) = seat.and_then(|seat| seat.room.as_ref()) {
+            room.send(Command::Access(session, access));
+        }
+        self.machine.handle_input(Input::AccessChanged(session, access), Instant::now());
+    }
+
+    /// The session is in its room, unless it left meanwhile.
+    fn enter(&mut self, session: SessionKey, room: Arc<RoomHandle>) {
+        match self.seats.iter_mut().find(|seat| seat.session == session) {
+            Some(seat) => seat.room = Some(room),
+            None => drop(room.send(Command::Leave(session))),
+        }
+    }
+
+    fn leave(&mut self, session: SessionKey, reason: &CloseReason) {
+        let Some(index) = self.seats.iter().position(|seat| seat.session == session) else { return };
+        let seat = self.seats.swap_remove(index);
+        self.shared.metrics.sessions_open.sub(1);
+        self.lagging.retain(|lagging| *lagging != session);
+        let Some(room) = seat.room else { return };
+        tracing::debug!(document = %room.name(), code = reason.code, "Session ended");
+        room.send(Command::Leave(session));
+        if self.shared.hooks.wants(HookSet::ON_DISCONNECT) {
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move { tell_disconnected(&shared, &seat.scope).await });
+        }
+    }
+
+    /// Has `after_handle_message` told once the room is through with the message.
+    fn tell_handled(&self, session: SessionKey, message: Inbound) {
+        let Some(seat) = self.seats.iter().find(|seat| seat.session == session) else { return };
+        if let Some(room) = &seat.room {
+            tokio::spawn(decisions::tell_handled(
+                Arc::clone(&self.shared),
+                Arc::clone(room),
+                seat.scope.clone(),
+                message,
+            ));
+        }
+    }
+
+    fn read_notes(&mut self) -> Option<CloseReason> {
+        for note in self.outbox.take_notes() {
+            match note {
+                Note::CloseConnection(reason) => return Some(reason),
+                Note::CloseSession(session, reason) => {
+                    self.machine.handle_input(Input::CloseSession(session, reason), Instant::now());
+                }
+                Note::AccessChanged(session, access) => {
+                    if let Some(seat) = self.seats.iter_mut().find(|seat| seat.session == session) {
+                        seat.scope.grant.access = access;
+                        self.change_access(session, access);
+                    }
+                }
+                Note::Lagging(session) => self.lagging.push(session),
+            }
+        }
+        // Fronts without a socket of their own take frames when the bell rings.
+        self.tell_drained();
+        None
+    }
+
+    /// Tells the rooms of conflated sessions that there is space again.
+    fn tell_drained(&mut self) {
+        if self.lagging.is_empty() || self.outbox.bytes() > 0 {
+            return;
+        }
+        for session in std::mem::take(&mut self.lagging) {
+            let seat = self.seats.iter().find(|seat| seat.session == session);
+            if let Some(room) = seat.and_then(|seat| seat.room.as_ref()) {
+                room.send(Command::Drained(session));
+            }
+        }
+    }
+
+    fn full_room(&self) -> Option<Arc<RoomHandle>> {
+        self.seats.iter().filter_map(|seat| seat.room.as_ref()).find(|room| room.is_full()).cloned()
+    }
+
+    fn deadline(&self) -> Instant {
+        let idle = self.machine.poll_timeout();
+        let stall = self.outbox.is_blocked().then(|| self.outbox.stalled_since()).flatten();
+        let stall = stall.map(|since| since + self.shared.limits.stall_max);
+        let far = || Instant::now() + Duration::from_secs(3600);
+        [idle, stall].into_iter().flatten().min().unwrap_or_else(far)
+    }
+
+    fn is_stalled(&self, now: Instant) -> bool {
+        let since = self.outbox.stalled_since();
+        since.is_some_and(|since| now.saturating_duration_since(since) >= self.shared.limits.stall_max)
+    }
+
+    /// The peer is gone, but what it sent is still to be handled: messages may wait for a hook or a load.
+    async fn drain_to_end(&mut self) -> CloseReason {
+        self.machine.handle_input(Input::Ended, Instant::now());
+        let deadline = Instant::now() + self.shared.config.timeout;
+        loop {
+            self.carry_out();
+            if self.machine.is_over() || self.machine.sessions() == 0 || self.pending.is_none() {
+                return CloseReason::GONE;
+            }
+            match tokio::time::timeout_at(deadline.into(), decided(&mut self.pending)).await {
+                Ok(decision) => self.complete(decision),
+                Err(_) => return CloseReason::GONE,
+            }
+        }
+    }
+
+    /// Leaves all rooms, sends what is queued and the close frame.
+    async fn end<T: Transport>(&mut self, transport: &mut T, reason: &CloseReason) {
+        self.machine.handle_input(Input::Closed, Instant::now());
+        self.carry_out();
+        let linger = Instant::now() + LINGER;
+        while self.outbox.bytes() > 0 && *reason != CloseReason::GONE && *reason != CloseReason::SLOW_READER {
+            let flushed = self.outbox.flush(Instant::now());
+            if !matches!(flushed, Ok(crate::room::Written::Blocked)) {
+                break;
+            }
+            if tokio::time::timeout_at(linger.into(), writable(&self.sink)).await.is_err() {
+                break;
+            }
+        }
+        self.outbox.close();
+        transport.close(reason).await;
+    }
+}
+
+async fn writable(sink: &Arc<dyn FrameSink>) -> io::Result<()> {
+    poll_fn(|cx| sink.poll_writable(cx)).await
+}
+
+async fn opened(room: Option<&Arc<RoomHandle>>) {
+    if let Some(room) = room {
+        room.opened().await;
+    }
+}
+
+/// The next decision; `None` when there is none under way.
+async fn decided(pending: &mut Option<Box<Pending>>) -> Option<(Ticket, SessionKey, Decision)> {
+    poll_fn(|cx: &mut Context<'_>| match pending {
+        None => Poll::Ready(None),
+        Some(pending) => Pin::new(&mut **pending).poll_next_unpin(cx),
+    })
+    .await
+}

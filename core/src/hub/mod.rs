@@ -1,0 +1,359 @@
+//! All rooms of a server and the sockets that lead to them: the public face of the engine, and the one
+//! module of it that knows tokio.
+
+mod committer;
+mod decisions;
+mod direct;
+mod driver;
+mod loading;
+mod notices;
+mod registry;
+mod room_task;
+mod transport;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use tokio::sync::Notify;
+
+pub use direct::{DirectConnection, DirectError};
+pub use transport::{FrameSink, Incoming, Transport};
+
+use crate::auth::{AllowAll, Authenticator, Handshake};
+use crate::cluster::Cluster;
+use crate::config::{AckMode, Config, Limits};
+use crate::error::{CloseReason, HubError, StoreError};
+use crate::hooks::{
+    ConfigureEvent, DestroyEvent, Extension, HookChain, HookSet, ListenEvent, SessionScope, run_hooks,
+};
+use crate::id::{ConnectionId, DocumentName};
+use crate::metrics::{Metrics, MetricsSnapshot};
+use crate::room::{Note, Outbox, RoomOptions};
+use crate::store::{DocumentStore, MemoryStore};
+use committer::Committer;
+use registry::{Command, Pin, Registry};
+
+/// What all tasks of a hub share.
+struct Shared {
+    config: Config,
+    limits: Arc<Limits>,
+    room_options: Arc<RoomOptions>,
+    store: Arc<dyn DocumentStore>,
+    committer: Option<Committer>,
+    authenticator: Arc<dyn Authenticator>,
+    hooks: HookChain,
+    cluster: Option<Arc<dyn Cluster>>,
+    metrics: Arc<Metrics>,
+    registry: Registry,
+    connections: Mutex<HashMap<ConnectionId, Arc<Outbox>>>,
+    connections_gone: Notify,
+    next_connection: AtomicU64,
+    shutting_down: AtomicBool,
+}
+
+impl Shared {
+    fn next_connection_id(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn connection_opened(&self, id: ConnectionId, outbox: &Arc<Outbox>) {
+        self.metrics.connections_total.add(1);
+        self.metrics.connections_open.add(1);
+        self.lock_connections().insert(id, Arc::clone(outbox));
+        if self.is_shutting_down() {
+            outbox.post(Note::CloseConnection(CloseReason::SERVICE_RESTART));
+        }
+    }
+
+    fn connection_closed(&self, id: ConnectionId) {
+        self.metrics.connections_open.sub(1);
+        let mut connections = self.lock_connections();
+        connections.remove(&id);
+        if connections.is_empty() {
+            self.connections_gone.notify_waiters();
+        }
+    }
+
+    fn is_shutting_down(&self) -> bool {
+        self.shutting_down.load(Ordering::Acquire)
+    }
+
+    /// The room of a document; a new one loads it in a task of its own.
+    fn open_room(
+        self: &Arc<Self>,
+        document: &DocumentName,
+        opener: Option<&SessionScope>,
+    ) -> Result<Pin, HubError> {
+        if self.is_shutting_down() {
+            return Err(HubError::ShuttingDown);
+        }
+        self.registry.open(document, |handle, inbox| {
+            let opener =
+                opener.filter(|_| self.hooks.wants(HookSet::ON_LOAD_DOCUMENT)).cloned().map(Box::new);
+            tokio::spawn(room_task::run(Arc::clone(self), handle, inbox, opener));
+        })
+    }
+
+    fn lock_connections(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionId, Arc<Outbox>>> {
+        // The map is whole between any two statements.
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Collects what a hub is made of.
+pub struct HubBuilder {
+    config: Config,
+    store: Option<Arc<dyn DocumentStore>>,
+    authenticator: Arc<dyn Authenticator>,
+    extensions: Vec<Arc<dyn Extension>>,
+    cluster: Option<Arc<dyn Cluster>>,
+}
+
+impl HubBuilder {
+    /// Where documents live. Default: in memory, until the process ends.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn DocumentStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Who decides about sessions. Default: [`AllowAll`].
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticator = authenticator;
+        self
+    }
+
+    /// Adds an extension.
+    #[must_use]
+    pub fn extension(mut self, extension: Arc<dyn Extension>) -> Self {
+        self.extensions.push(extension);
+        self
+    }
+
+    /// How other servers are reached. Default: there are none.
+    #[must_use]
+    pub fn cluster(mut self, cluster: Arc<dyn Cluster>) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
+    /// Builds the hub. Call it inside a tokio runtime; the hub's tasks run there.
+    pub fn build(self) -> Hub {
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
+        let metrics = Arc::new(Metrics::default());
+        let committer = store.update_log().map(|log| Committer::start(log, Arc::clone(&metrics)));
+        let hooks = HookChain::new(self.extensions);
+        let mut room_options = RoomOptions::new(&self.config, committer.is_some());
+        room_options.report_changes = hooks.wants(HookSet::ON_CHANGE);
+        room_options.report_awareness = hooks.wants(HookSet::ON_AWARENESS_UPDATE);
+        room_options.publish = self.cluster.is_some();
+        let limits = Arc::new(self.config.limits.clone());
+        let shared = Arc::new(Shared {
+            registry: Registry::new(limits.documents_max, limits.inbox_bytes_max),
+            limits,
+            room_options: Arc::new(room_options),
+            store,
+            committer,
+            authenticator: self.authenticator,
+            hooks,
+            cluster: self.cluster,
+            metrics,
+            connections: Mutex::default(),
+            connections_gone: Notify::new(),
+            next_connection: AtomicU64::new(1),
+            shutting_down: AtomicBool::new(false),
+            config: self.config,
+        });
+        if shared.hooks.wants(HookSet::ON_CONFIGURE) {
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move {
+                let mut event = ConfigureEvent { config: &shared.config };
+                if run_hooks!(shared.hooks, ON_CONFIGURE, on_configure, &mut event).is_err() {
+                    shared.metrics.hook_errors_total.add(1);
+                }
+            });
+        }
+        Hub(shared)
+    }
+}
+
+/// A sync server without a listener. Cheap to clone; all clones are one hub.
+#[derive(Clone)]
+pub struct Hub(Arc<Shared>);
+
+impl Hub {
+    /// Begins a hub.
+    pub fn builder(config: Config) -> HubBuilder {
+        HubBuilder {
+            config,
+            store: None,
+            authenticator: Arc::new(AllowAll),
+            extensions: Vec::new(),
+            cluster: None,
+        }
+    }
+
+    /// Serves one socket until it ends; why it ended. Dropping the future ends the socket without a
+    /// word.
+    pub async fn serve<T: Transport>(&self, transport: T, handshake: Arc<Handshake>) -> CloseReason {
+        driver::drive(Arc::clone(&self.0), transport, handshake).await
+    }
+
+    /// Opens a document for the host itself; it stays loaded until the connection is dropped.
+    ///
+    /// # Errors
+    /// The document cannot be loaded, or the hub is shutting down.
+    pub async fn open_direct_connection(
+        &self,
+        document: &DocumentName,
+    ) -> Result<DirectConnection, HubError> {
+        DirectConnection::open(self.0.open_room(document, None)?).await
+    }
+
+    /// Tells the `on_listen` hooks that a front listens on this port.
+    pub async fn listening(&self, port: u16) {
+        let mut event = ListenEvent { port };
+        if self.0.hooks.wants(HookSet::ON_LISTEN)
+            && run_hooks!(self.0.hooks, ON_LISTEN, on_listen, &mut event).is_err()
+        {
+            self.0.metrics.hook_errors_total.add(1);
+        }
+    }
+
+    /// Ends the sessions of one document, or of all (`closeConnections`).
+    pub fn close_connections(&self, document: Option<&DocumentName>) {
+        let rooms = match document {
+            Some(document) => self.0.registry.find(document).into_iter().collect(),
+            None => self.0.registry.rooms(),
+        };
+        for room in rooms {
+            room.send(Command::CloseSessions(CloseReason::RESET_CONNECTION));
+        }
+    }
+
+    /// The names of loaded documents.
+    pub fn documents(&self) -> Vec<DocumentName> {
+        self.0.registry.rooms().iter().map(|room| room.name().clone()).collect()
+    }
+
+    /// How the server is doing.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.0.metrics.snapshot()
+    }
+
+    /// When acks are given.
+    pub fn ack_mode(&self) -> AckMode {
+        self.0.room_options.ack
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn DocumentStore> {
+        &self.0.store
+    }
+
+    /// Asks the store whether it can be reached, and how long that took.
+    ///
+    /// # Errors
+    /// It cannot, or not within `timeout`.
+    pub async fn ping_store(&self, timeout: Duration) -> Result<Duration, StoreError> {
+        let started = Instant::now();
+        match tokio::time::timeout(timeout, self.0.store.ping()).await {
+            Ok(answer) => answer.map(|()| started.elapsed()),
+            Err(elapsed) => Err(StoreError::retryable(self.0.store.name(), elapsed)),
+        }
+    }
+
+    /// Ends everything: closes the sockets with `close`, spread over `spread` so that not all clients come
+    /// back at once, saves all documents, closes the store. Takes no longer than `deadline`.
+    pub async fn shutdown(&self, deadline: Duration, spread: Duration, close: CloseReason) -> ShutdownReport {
+        let end = Instant::now() + deadline;
+        self.0.shutting_down.store(true, Ordering::Release);
+        self.close_sockets(spread.min(deadline / 4), close).await;
+        let saved = async {
+            self.connections_gone().await;
+            for room in self.0.registry.rooms() {
+                room.send(Command::Shutdown);
+            }
+            self.0.registry.emptied().await;
+        };
+        let _ = tokio::time::timeout_at(end.into(), saved).await;
+        let unsaved: Vec<_> = self
+            .0
+            .registry
+            .rooms()
+            .iter()
+            .filter(|room| room.unsaved.load(Ordering::Acquire))
+            .map(|room| room.name().clone())
+            .collect();
+        // Whatever a hook or a store still does, the deadline is the deadline.
+        let grace = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+        let _ = tokio::time::timeout(grace, self.destroy()).await;
+        ShutdownReport { unsaved }
+    }
+
+    async fn close_sockets(&self, spread: Duration, close: CloseReason) {
+        let outboxes: Vec<_> = self.0.lock_connections().values().cloned().collect();
+        let pause = spread / (outboxes.len() / SOCKETS_CLOSED_AT_ONCE + 1) as u32;
+        for some in outboxes.chunks(SOCKETS_CLOSED_AT_ONCE) {
+            for outbox in some {
+                outbox.post(Note::CloseConnection(close.clone()));
+            }
+            if outboxes.len() > SOCKETS_CLOSED_AT_ONCE {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    async fn connections_gone(&self) {
+        loop {
+            let gone = self.0.connections_gone.notified();
+            if self.0.lock_connections().is_empty() {
+                return;
+            }
+            gone.await;
+        }
+    }
+
+    async fn destroy(&self) {
+        if self.0.hooks.wants(HookSet::ON_DESTROY)
+            && run_hooks!(self.0.hooks, ON_DESTROY, on_destroy, &mut DestroyEvent::default()).is_err()
+        {
+            self.0.metrics.hook_errors_total.add(1);
+        }
+        self.0.store.close().await;
+    }
+}
+
+/// How many sockets are closed before a pause.
+const SOCKETS_CLOSED_AT_ONCE: usize = 16;
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("hooks", &self.0.hooks).field("store", &self.0.store.name()).finish()
+    }
+}
+
+/// What a shutdown left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Documents with changes that are in no store.
+    pub unsaved: Vec<DocumentName>,
+}
+
+/// An error with its sources, on one line.
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let message = error.to_string();
+        if !text.ends_with(&message) {
+            text = format!("{text}: {message}");
+        }
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,261 @@
+//! Which documents are loaded, and how to reach their rooms. A room's entry exists from the first join
+//! until the room has decided, under the registry's lock, that nobody is on the way to it: so there is
+//! one load for any number of first clients, and no join into a room that is ending.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::auth::Access;
+use crate::error::{CloseReason, HubError};
+use crate::id::{DocumentName, SessionKey};
+use crate::protocol::message::Inbound;
+use crate::room::{Room, Subscriber};
+use crate::store::LogId;
+
+const SHARDS: usize = 16;
+
+/// Something to be done with a room between two messages.
+pub(super) type RoomCall = Box<dyn FnOnce(&mut Room, Instant) + Send>;
+
+/// What a room's task is told.
+pub(super) enum Command {
+    /// A message of a session.
+    Message(SessionKey, Inbound),
+    /// A session wants in.
+    Join(Box<Join>),
+    /// Somebody waits for the document to be loaded.
+    Open(oneshot::Sender<Result<(), HubError>>),
+    /// A session is gone.
+    Leave(SessionKey),
+    /// The outbox of a conflated session is empty.
+    Drained(SessionKey),
+    /// A session may do something else from now on.
+    Access(SessionKey, Access),
+    /// The log has these rows.
+    Committed { sequence: u64, bytes: usize, rows: Vec<LogId>, parked: bool },
+    /// A snapshot was stored, or not.
+    Saved(bool),
+    /// Something to be done with the room, in turn.
+    With(RoomCall),
+    /// All sessions end.
+    CloseSessions(CloseReason),
+    /// Save now and end.
+    Shutdown,
+    /// Somebody who kept the room loaded let go.
+    Reconsider,
+}
+
+/// A session on its way in.
+pub(super) struct Join {
+    pub(super) subscriber: Subscriber,
+    pub(super) reply: oneshot::Sender<Result<(), HubError>>,
+    pub(super) pin: Pin,
+}
+
+/// How to reach one room.
+pub(super) struct RoomHandle {
+    name: DocumentName,
+    inbox: mpsc::UnboundedSender<Command>,
+    /// Bytes that wait in the inbox, for a commit, or for hooks: beyond the bound readers wait.
+    waiting_bytes: AtomicUsize,
+    waiting_bytes_max: usize,
+    opened: Notify,
+    /// Joins under way and direct connections: the room is not unloaded meanwhile.
+    pins: AtomicUsize,
+    /// The task did not save everything when it was asked to end.
+    pub(super) unsaved: AtomicBool,
+}
+
+impl RoomHandle {
+    /// The document.
+    pub(super) fn name(&self) -> &DocumentName {
+        &self.name
+    }
+
+    /// Sends a command; `false` when the room has ended.
+    pub(super) fn send(&self, command: Command) -> bool {
+        self.inbox.send(command).is_ok()
+    }
+
+    /// Sends a session's message and accounts for its bytes.
+    pub(super) fn deliver(&self, session: SessionKey, message: Inbound) {
+        self.hold(message.payload_len());
+        self.send(Command::Message(session, message));
+    }
+
+    /// Bytes wait here from now on.
+    pub(super) fn hold(&self, bytes: usize) {
+        self.waiting_bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Bytes wait no longer.
+    pub(super) fn release(&self, bytes: usize) {
+        let before = self.waiting_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if before > self.waiting_bytes_max {
+            self.opened.notify_waiters();
+        }
+    }
+
+    /// Whether readers have to wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting_bytes.load(Ordering::Acquire) > self.waiting_bytes_max
+    }
+
+    /// Waits until readers may go on.
+    pub(super) async fn opened(&self) {
+        loop {
+            let opened = self.opened.notified();
+            if !self.is_full() || self.inbox.is_closed() {
+                return;
+            }
+            opened.await;
+        }
+    }
+
+    /// Keeps the room loaded; only for callers that hold a pin already.
+    pub(super) fn pin(self: &Arc<Self>) -> Pin {
+        self.pins.fetch_add(1, Ordering::AcqRel);
+        Pin(Arc::clone(self))
+    }
+}
+
+/// Keeps a room loaded while it lives.
+pub(super) struct Pin(Arc<RoomHandle>);
+
+impl Pin {
+    /// The room.
+    pub(super) fn room(&self) -> &Arc<RoomHandle> {
+        &self.0
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.0.pins.fetch_sub(1, Ordering::AcqRel);
+        self.0.send(Command::Reconsider);
+    }
+}
+
+type Shard = HashMap<DocumentName, Arc<RoomHandle>>;
+
+/// All rooms.
+pub(super) struct Registry {
+    shards: [Mutex<Shard>; SHARDS],
+    loaded: AtomicUsize,
+    loaded_max: usize,
+    waiting_bytes_max: usize,
+    emptied: Notify,
+}
+
+impl Registry {
+    pub(super) fn new(loaded_max: usize, waiting_bytes_max: usize) -> Self {
+        Self {
+            shards: Default::default(),
+            loaded: AtomicUsize::new(0),
+            loaded_max,
+            waiting_bytes_max,
+            emptied: Notify::new(),
+        }
+    }
+
+    /// The room of a document, pinned; where there is none, `start` gets a new one's handle and inbox.
+    ///
+    /// # Errors
+    /// [`HubError::Limit`] when as many documents are loaded as may be.
+    pub(super) fn open(
+        &self,
+        name: &DocumentName,
+        start: impl FnOnce(Arc<RoomHandle>, mpsc::UnboundedReceiver<Command>),
+    ) -> Result<Pin, HubError> {
+        let mut shard = self.lock(name);
+        if let Some(room) = shard.get(name) {
+            return Ok(room.pin());
+        }
+        if self.loaded.load(Ordering::Acquire) >= self.loaded_max {
+            return Err(HubError::Limit("documents"));
+        }
+        let (inbox, commands) = mpsc::unbounded_channel();
+        let room = Arc::new(RoomHandle {
+            name: name.clone(),
+            inbox,
+            waiting_bytes: AtomicUsize::new(0),
+            waiting_bytes_max: self.waiting_bytes_max,
+            opened: Notify::new(),
+            pins: AtomicUsize::new(0),
+            unsaved: AtomicBool::new(false),
+        });
+        let pin = room.pin();
+        shard.insert(name.clone(), Arc::clone(&room));
+        self.loaded.fetch_add(1, Ordering::AcqRel);
+        drop(shard);
+        start(room, commands);
+        Ok(pin)
+    }
+
+    /// The room of a document, if it is loaded.
+    pub(super) fn find(&self, name: &DocumentName) -> Option<Arc<RoomHandle>> {
+        self.lock(name).get(name).cloned()
+    }
+
+    /// Removes a room that nobody is on the way to; `false`: somebody is.
+    pub(super) fn remove_unpinned(&self, room: &Arc<RoomHandle>) -> bool {
+        let mut shard = self.lock(&room.name);
+        if room.pins.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        self.remove_from(&mut shard, room);
+        true
+    }
+
+    /// Removes a room that failed; whoever is on the way learns it from the closed inbox.
+    pub(super) fn remove(&self, room: &Arc<RoomHandle>) {
+        self.remove_from(&mut self.lock(&room.name), room);
+    }
+
+    fn remove_from(&self, shard: &mut Shard, room: &Arc<RoomHandle>) {
+        if shard.get(&room.name).is_some_and(|known| Arc::ptr_eq(known, room)) {
+            shard.remove(&room.name);
+            if self.loaded.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.emptied.notify_waiters();
+            }
+        }
+        room.opened.notify_waiters();
+    }
+
+    /// How many documents are loaded or loading.
+    pub(super) fn len(&self) -> usize {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// All rooms at this moment.
+    pub(super) fn rooms(&self) -> Vec<Arc<RoomHandle>> {
+        self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Waits until no document is loaded.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.len() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn lock(&self, name: &DocumentName) -> MutexGuard<'_, Shard> {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(name);
+        lock(&self.shards[hash as usize % SHARDS])
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    // The map is whole between any two statements.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}

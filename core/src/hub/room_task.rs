@@ -1,0 +1,411 @@
+//! The task of one room: loads the document, takes what its inbox holds as one turn, writes to the
+//! subscribers' sockets, has changes committed and snapshots saved, and unloads. It waits for nothing
+//! but its inbox and the time; saves and hooks run beside it and report back.
+//!
+//! A panic in the room ends the room and its sessions (4205), nothing else; the next join loads it anew.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::loading::{load, save};
+use super::notices::{Notice, Notices};
+use super::registry::{Command, Join, RoomHandle};
+use super::{Shared, error_chain};
+use crate::cluster::{ClusterMessage, Subscription};
+use crate::error::{CloseReason, HubError};
+use crate::hooks::{DocumentEvent, HookSet, SessionScope, run_hooks};
+use crate::room::{Note, Origin, Room, RoomOutput, Saver};
+
+/// Commands of one turn at the most, so that acks of the first do not wait long for the last.
+const TURN_COMMANDS_MAX: usize = 512;
+/// A room this long without a command gives back what only speeds up joins.
+const QUIET: Duration = Duration::from_secs(2);
+/// A document that a hook keeps loaded is looked at again after this long.
+const UNLOAD_RETRY: Duration = Duration::from_secs(5);
+
+/// Loads a document and runs its room to the end. Its entry stands in the registry already.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    handle: Arc<RoomHandle>,
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+    opener: Option<Box<SessionScope>>,
+) {
+    match load(&shared, handle.name(), opener.as_deref()).await {
+        Ok(loaded) => {
+            drop(opener);
+            let saver = loaded.saver(&shared.config, Instant::now());
+            RoomTask::new(shared, handle, loaded.room, saver).serve(inbox).await;
+        }
+        Err(error) => {
+            shared.metrics.load_failures_total.add(1);
+            tracing::error!(document = %handle.name(), error = %error_chain(&error), "Document could not be loaded; its clients are refused");
+            shared.registry.remove(&handle);
+            inbox.close();
+            refuse_all(&mut inbox, &error).await;
+        }
+    }
+}
+
+async fn refuse_all(inbox: &mut mpsc::UnboundedReceiver<Command>, error: &HubError) {
+    while let Some(command) = inbox.recv().await {
+        match command {
+            // Whoever waits may be gone.
+            Command::Join(join) => drop(join.reply.send(Err(error.clone()))),
+            Command::Open(reply) => drop(reply.send(Err(error.clone()))),
+            _ => {}
+        }
+    }
+}
+
+struct RoomTask {
+    shared: Arc<Shared>,
+    handle: Arc<RoomHandle>,
+    room: Room,
+    saver: Saver,
+    notices: Option<Notices>,
+    subscription: Option<Box<dyn Subscription>>,
+    /// Commits that are not answered yet.
+    uncommitted: usize,
+    version: u64,
+    failing: bool,
+    active_at: Instant,
+    quiet: bool,
+    /// A hook kept the document loaded; it is asked again then.
+    kept_until: Option<Instant>,
+    shutdown: bool,
+}
+
+/// Whether the task goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    End,
+}
+
+impl RoomTask {
+    fn new(shared: Arc<Shared>, handle: Arc<RoomHandle>, room: Room, saver: Saver) -> Self {
+        shared.metrics.documents_loaded.add(1);
+        let notices = Notices::start(&shared, &handle);
+        let subscription = shared.cluster.as_ref().map(|cluster| {
+            let handle = Arc::clone(&handle);
+            cluster.subscribe(room.name(), Arc::new(move |message| receive(&handle, message)))
+        });
+        Self {
+            shared,
+            handle,
+            room,
+            saver,
+            notices,
+            subscription,
+            uncommitted: 0,
+            version: 0,
+            failing: false,
+            active_at: Instant::now(),
+            quiet: true,
+            kept_until: None,
+            shutdown: false,
+        }
+    }
+
+    async fn serve(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        self.after_load().await;
+        let mut commands = Vec::new();
+        let timer = tokio::time::sleep(QUIET);
+        tokio::pin!(timer);
+        loop {
+            // The timer is moved only when it would fire too late: most turns move a deadline away.
+            match self.next_deadline() {
+                Some(deadline) if deadline < timer.deadline().into_std() || timer.is_elapsed() => {
+                    timer.as_mut().reset(deadline.into());
+                }
+                _ => {}
+            }
+            let wait = self.next_deadline().is_some();
+            tokio::select! {
+                biased;
+                received = inbox.recv_many(&mut commands, TURN_COMMANDS_MAX) => {
+                    if received == 0 {
+                        break;
+                    }
+                }
+                () = &mut timer, if wait => {}
+            }
+            if self.guarded_turn(&mut commands) == Next::End {
+                break;
+            }
+            if self.unload().await == Next::End {
+                break;
+            }
+            if commands.capacity() > 64 && self.quiet {
+                commands = Vec::new();
+            }
+        }
+        inbox.close();
+        refuse_all(&mut inbox, &HubError::Unloaded).await;
+    }
+
+    async fn after_load(&mut self) {
+        if self.shared.hooks.wants(HookSet::AFTER_LOAD_DOCUMENT) {
+            let document = self.room.name().clone();
+            let mut event = DocumentEvent { document: &document };
+            if run_hooks!(self.shared.hooks, AFTER_LOAD_DOCUMENT, after_load_document, &mut event).is_err() {
+                self.shared.metrics.hook_errors_total.add(1);
+            }
+        }
+    }
+
+    /// One turn, with what a panic in it may break fenced off.
+    fn guarded_turn(&mut self, commands: &mut Vec<Command>) -> Next {
+        let turn = catch_unwind(AssertUnwindSafe(|| self.turn(commands)));
+        match turn {
+            Ok(()) => Next::GoOn,
+            Err(panic) => {
+                let message = panic.downcast_ref::<String>().map(String::as_str);
+                let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+                tracing::error!(document = %self.room.name(), message, "Room failed; its sessions are closed, it is loaded anew by the next");
+                self.shared.metrics.room_panics_total.add(1);
+                for (session, outbox) in self.room.sessions() {
+                    outbox.post(Note::CloseSession(session, CloseReason::RESET_CONNECTION));
+                }
+                self.shared.registry.remove(&self.handle);
+                Next::End
+            }
+        }
+    }
+
+    fn turn(&mut self, commands: &mut Vec<Command>) {
+        let now = Instant::now();
+        if commands.is_empty() {
+            self.quiet_down(now);
+        } else {
+            self.active_at = now;
+            self.quiet = false;
+        }
+        for command in commands.drain(..) {
+            self.handle_command(command, now);
+        }
+        self.room.handle_timeout(now);
+        self.take_outputs();
+        if self.room.version() != self.version {
+            self.version = self.room.version();
+            self.saver.changed(now);
+        }
+        self.room.drain_touched(|outbox| {
+            if !outbox.is_blocked() && outbox.flush(now).is_err() {
+                outbox.post(Note::CloseConnection(CloseReason::GONE));
+            }
+        });
+        self.count();
+        self.save_if_due(now);
+    }
+
+    fn handle_command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Message(session, message) => {
+                let bytes = message.payload_len();
+                self.room.handle(session, message, now);
+                self.handle.release(bytes);
+            }
+            Command::Join(join) => self.join(*join, now),
+            // Whoever waits may be gone.
+            Command::Open(reply) => drop(reply.send(Ok(()))),
+            Command::Leave(session) => self.room.leave(session, now),
+            Command::Drained(session) => self.room.catch_up(session, now),
+            Command::Access(session, access) => self.room.set_access(session, access),
+            Command::Committed { sequence, bytes, rows, parked } => {
+                self.uncommitted -= 1;
+                self.saver.committed(&rows, parked, now);
+                self.room.committed(sequence, now);
+                self.handle.release(bytes);
+            }
+            Command::Saved(saved) => self.saved(saved, now),
+            Command::With(call) => call(&mut self.room, now),
+            Command::CloseSessions(reason) => self.room.close_sessions(&reason),
+            Command::Shutdown => self.shutdown = true,
+            Command::Reconsider => {}
+        }
+    }
+
+    fn join(&mut self, join: Join, now: Instant) {
+        let Join { subscriber, reply, pin } = join;
+        let session = subscriber.session;
+        self.room.join(subscriber, now);
+        self.kept_until = None;
+        // The connection may have ended while its session waited here.
+        if reply.send(Ok(())).is_err() {
+            self.room.leave(session, now);
+        }
+        drop(pin);
+    }
+
+    fn take_outputs(&mut self) {
+        while let Some(output) = self.room.poll_output() {
+            match output {
+                RoomOutput::Persist(persist) => {
+                    if let Some(committer) = &self.shared.committer {
+                        self.uncommitted += 1;
+                        committer.commit(&self.handle, persist);
+                    }
+                }
+                RoomOutput::Changed { update, origin } => self.tell(Notice::Changed { update, origin }),
+                RoomOutput::AwarenessChanged { change, origin } => {
+                    self.tell(Notice::AwarenessChanged { change, origin });
+                }
+                RoomOutput::Stateless { session, payload } => {
+                    self.tell(Notice::Stateless { session, payload })
+                }
+                RoomOutput::Publish(update) => self.publish(ClusterMessage::Update(update)),
+                RoomOutput::PublishAwareness(update) => self.publish(ClusterMessage::Awareness(update)),
+            }
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        if let Some(notices) = &self.notices {
+            notices.tell(&self.handle, notice);
+        }
+    }
+
+    fn publish(&self, message: ClusterMessage) {
+        if let Some(cluster) = &self.shared.cluster {
+            cluster.publish(self.room.name(), message);
+        }
+    }
+
+    fn count(&mut self) {
+        let counts = self.room.take_counts();
+        let metrics = &self.shared.metrics;
+        metrics.updates_received_total.add(counts.updates);
+        metrics.update_bytes_total.add(counts.update_bytes);
+        metrics.frames_sent_total.add(counts.frames);
+        metrics.conflations_total.add(counts.conflations);
+        metrics.protocol_errors_total.add(counts.malformed);
+    }
+
+    fn save_if_due(&mut self, now: Instant) {
+        let due = self.saver.due_at(self.version).is_some_and(|due| due <= now);
+        // Without sessions nobody is disturbed by a save, and memory waits for it.
+        let hurry = (self.shutdown || self.is_abandoned())
+            && self.saver.due_at(self.version).is_some()
+            && (self.saver.failures() == 0 || due);
+        if !due && !hurry {
+            return;
+        }
+        let snapshot = self.room.snapshot();
+        let complete = self.room.log().pending_bytes() == 0;
+        let folded = self.saver.begin(self.version, snapshot.len(), complete).to_vec();
+        let (shared, handle) = (Arc::clone(&self.shared), Arc::clone(&self.handle));
+        tokio::spawn(async move {
+            let saved = save(&shared, handle.name(), snapshot, &folded).await;
+            handle.send(Command::Saved(saved));
+        });
+    }
+
+    fn saved(&mut self, saved: bool, now: Instant) {
+        if saved {
+            self.saver.succeeded()
+        } else {
+            self.saver.failed(now)
+        }
+        if self.failing == saved {
+            self.failing = !saved;
+            let failing = &self.shared.metrics.documents_failing;
+            if saved { failing.sub(1) } else { failing.add(1) }
+        }
+    }
+
+    /// Nobody is here, and nobody waits a debounce for coming back.
+    fn is_abandoned(&self) -> bool {
+        self.room.subscribers() == 0 && self.shared.config.unload_immediately
+    }
+
+    fn quiet_down(&mut self, now: Instant) {
+        if !self.quiet && now >= self.active_at + QUIET {
+            self.quiet = true;
+            self.room.shrink();
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let quiet = (!self.quiet).then(|| self.active_at + QUIET);
+        [self.room.poll_timeout(), self.saver.due_at(self.version), quiet, self.kept_until]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Unloads the document when nobody is here and all is saved.
+    async fn unload(&mut self) -> Next {
+        let dirty = self.saver.is_dirty(self.version) || self.uncommitted > 0;
+        if self.shutdown {
+            // What is in the log is not lost, though no snapshot holds it.
+            let logged = self.shared.committer.is_some() && self.uncommitted == 0;
+            self.handle.unsaved.store(dirty && !logged, Ordering::Release);
+        }
+        if self.room.subscribers() > 0 || dirty {
+            return Next::GoOn;
+        }
+        let now = Instant::now();
+        if !self.shutdown && (self.kept_until.is_some_and(|until| until > now) || !self.hooks_let_go().await)
+        {
+            self.kept_until = self.kept_until.filter(|until| *until > now).or(Some(now + UNLOAD_RETRY));
+            return Next::GoOn;
+        }
+        if !self.shared.registry.remove_unpinned(&self.handle) {
+            return Next::GoOn;
+        }
+        self.subscription = None;
+        tracing::debug!(document = %self.room.name(), "Document unloaded");
+        self.after_unload().await;
+        Next::End
+    }
+
+    async fn hooks_let_go(&self) -> bool {
+        if !self.shared.hooks.wants(HookSet::BEFORE_UNLOAD_DOCUMENT) {
+            return true;
+        }
+        let mut event = DocumentEvent { document: self.room.name() };
+        run_hooks!(self.shared.hooks, BEFORE_UNLOAD_DOCUMENT, before_unload_document, &mut event).is_ok()
+    }
+
+    async fn after_unload(&self) {
+        if self.shared.hooks.wants(HookSet::AFTER_UNLOAD_DOCUMENT) {
+            let mut event = DocumentEvent { document: self.room.name() };
+            if run_hooks!(self.shared.hooks, AFTER_UNLOAD_DOCUMENT, after_unload_document, &mut event)
+                .is_err()
+            {
+                self.shared.metrics.hook_errors_total.add(1);
+            }
+        }
+    }
+}
+
+impl Drop for RoomTask {
+    fn drop(&mut self) {
+        self.shared.metrics.documents_loaded.sub(1);
+        if self.failing {
+            self.shared.metrics.documents_failing.sub(1);
+        }
+    }
+}
+
+/// Takes what another server says into the room's turn.
+fn receive(handle: &RoomHandle, message: ClusterMessage) {
+    handle.send(Command::With(Box::new(move |room, now| match message {
+        ClusterMessage::Update(update) => {
+            if let Err(error) = room.apply_update(&update, Origin::Cluster, now) {
+                tracing::warn!(document = %room.name(), %error, "Another server sent an update that cannot be read");
+            }
+        }
+        ClusterMessage::Awareness(update) => {
+            if let Err(error) = room.apply_awareness(&update, Origin::Cluster, now) {
+                tracing::warn!(document = %room.name(), %error, "Another server sent an awareness message that cannot be read");
+            }
+        }
+        ClusterMessage::Stateless(payload) => room.broadcast_stateless(&payload.into(), |_| true, now),
+    })));
+}

@@ -1,0 +1,200 @@
+//! Fan-out: one frame per address form, shared by all its subscribers; who falls behind is conflated.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::batch::{Window, is_void};
+use super::outbox::{Frame, Note};
+use super::{Room, RoomOutput, Seat};
+use crate::config::FlushDelay;
+use crate::error::CloseReason;
+use crate::id::SessionKey;
+use crate::log::Cursor;
+use crate::protocol::Dialect;
+use crate::protocol::frame::{self, Body, Prefix};
+use crate::protocol::message::Text;
+
+/// What a conflated session has missed: everything since the cursor, and these clients' states.
+pub struct Lag {
+    cursor: Cursor,
+    awareness: Vec<u64>,
+}
+
+/// Up to this length a body is copied behind each address' prefix; beyond, frames share it.
+const COPY_BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// The frames of one body, made once per run of equal prefixes.
+pub(super) struct SharedFrame<'a> {
+    kind: Body,
+    body: &'a Bytes,
+    last: Option<(Prefix, Frame)>,
+}
+
+impl<'a> SharedFrame<'a> {
+    pub(super) fn new(kind: Body, body: &'a Bytes) -> Self {
+        Self { kind, body, last: None }
+    }
+
+    pub(super) fn with(&mut self, prefix: &Prefix) -> Frame {
+        if let Some((last, frame)) = &self.last
+            && last == prefix
+        {
+            return frame.clone();
+        }
+        let frame = if self.body.len() <= COPY_BODY_BYTES_MAX {
+            self.kind.frame(prefix, self.body).into()
+        } else {
+            Frame::shared(self.kind.head(prefix, self.body.len()), self.body.clone())
+        };
+        self.last = Some((prefix.clone(), frame.clone()));
+        frame
+    }
+}
+
+impl Room {
+    /// Broadcasts the window: one update for all that came in it, one awareness message with the latest
+    /// state of every client that changed.
+    pub fn flush(&mut self, now: Instant) {
+        self.window_opened_at = None;
+        if !self.window.is_empty() {
+            let update = self.window.encode(&self.log);
+            let since = self.window.since();
+            let author = self.window.sole_author();
+            self.window = Window::new(self.log.cursor());
+            if !is_void(&update) {
+                self.broadcast_update(&update, since, author, now);
+                if self.options.publish {
+                    self.outputs.push_back(RoomOutput::Publish(update));
+                }
+            }
+        }
+        if !self.window_awareness.is_empty() {
+            self.window_awareness.sort_unstable();
+            self.window_awareness.dedup();
+            let clients = std::mem::take(&mut self.window_awareness);
+            let update = self.awareness.encode(clients.iter().copied()).into();
+            self.broadcast_awareness(&update, &clients, now);
+        }
+        self.trim_journal();
+    }
+
+    fn broadcast_update(&mut self, update: &Bytes, since: Cursor, author: Option<SessionKey>, now: Instant) {
+        let mut frames = SharedFrame::new(Body::Update, update);
+        for index in 0..self.seats.len() {
+            let seat = &mut self.seats[index];
+            // Whoever wrote all of it has it.
+            if author == Some(seat.subscriber.session) || seat.lag.is_some() {
+                continue;
+            }
+            if seat.subscriber.outbox.is_full() {
+                seat.fall_behind(since, &[]);
+                self.counts.conflations += 1;
+            } else {
+                let frame = frames.with(&seat.subscriber.prefix);
+                self.push(index, frame, now);
+            }
+        }
+    }
+
+    /// Also to the session that it came from: a y-websocket client takes a socket on which nothing
+    /// arrives for 30 s for dead, and its own awareness is what arrives (requirements.md, finding 8).
+    fn broadcast_awareness(&mut self, update: &Bytes, clients: &[u64], now: Instant) {
+        let mut frames = SharedFrame::new(Body::Awareness, update);
+        let here = self.log.cursor();
+        for index in 0..self.seats.len() {
+            let seat = &mut self.seats[index];
+            if let Some(lag) = &mut seat.lag {
+                lag.awareness.extend_from_slice(clients);
+                lag.awareness.sort_unstable();
+                lag.awareness.dedup();
+            } else if seat.subscriber.outbox.is_full() {
+                seat.fall_behind(here, clients);
+                self.counts.conflations += 1;
+            } else {
+                let frame = frames.with(&seat.subscriber.prefix);
+                self.push(index, frame, now);
+            }
+        }
+    }
+
+    /// Brings a conflated session up to date: its outbox has drained.
+    pub fn catch_up(&mut self, session: SessionKey, now: Instant) {
+        let Some(&index) = self.seat_of.get(&session) else { return };
+        let Some(lag) = self.seats[index].lag.take() else { return };
+        // The window is not flushed yet and will reach this session again; updates are idempotent.
+        let update = Bytes::from(self.log.diff_since(lag.cursor));
+        let prefix = self.seats[index].subscriber.prefix.clone();
+        if !is_void(&update) {
+            self.push(index, SharedFrame::new(Body::Update, &update).with(&prefix), now);
+        }
+        if !lag.awareness.is_empty() {
+            let update = self.awareness.encode(lag.awareness.into_iter());
+            self.push(index, frame::awareness(&prefix, &update).into(), now);
+        }
+        self.trim_journal();
+    }
+
+    /// The journal of changes is kept from the oldest point that somebody may still ask for.
+    fn trim_journal(&mut self) {
+        let lags = self.seats.iter().filter_map(|seat| seat.lag.as_ref()).map(|lag| lag.cursor);
+        let oldest = lags.fold(self.window.since().min(self.unstored.since()), Cursor::min);
+        self.log.trim_journal(oldest);
+    }
+
+    pub(super) fn send_awareness(&mut self, index: usize, now: Instant) {
+        let update = self.awareness.encode_all();
+        let frame = frame::awareness(&self.seats[index].subscriber.prefix, &update);
+        self.push(index, frame.into(), now);
+    }
+
+    /// Sends a stateless message to the Hocuspocus sessions that `filter` accepts (`relayStateless`);
+    /// y-websocket has no such message. Not batched: such messages are events, not state.
+    pub fn broadcast_stateless(&mut self, payload: &Text, filter: impl Fn(SessionKey) -> bool, now: Instant) {
+        for index in 0..self.seats.len() {
+            let subscriber = &self.seats[index].subscriber;
+            if subscriber.dialect == Dialect::Hocuspocus && filter(subscriber.session) {
+                // Events cannot be conflated; a reader that is that far behind starts over instead.
+                if subscriber.outbox.is_full() {
+                    subscriber.outbox.post(Note::CloseConnection(CloseReason::SLOW_READER));
+                    continue;
+                }
+                let frame = frame::stateless(&subscriber.prefix, payload);
+                self.push(index, frame.into(), now);
+            }
+        }
+    }
+
+    /// Ends all sessions of the room.
+    pub fn close_sessions(&mut self, reason: &CloseReason) {
+        for seat in &self.seats {
+            let note = Note::CloseSession(seat.subscriber.session, reason.clone());
+            seat.subscriber.outbox.post(note);
+        }
+    }
+
+    pub(super) fn push(&mut self, index: usize, frame: Frame, now: Instant) {
+        let seat = &mut self.seats[index];
+        seat.subscriber.outbox.push(frame, now);
+        self.counts.frames += 1;
+        if !seat.touched {
+            seat.touched = true;
+            self.touched.push(index);
+        }
+    }
+
+    /// An update is in the log: it waits for the flush, or is broadcast at once.
+    pub(super) fn open_window(&mut self, now: Instant) {
+        self.window_opened_at.get_or_insert(now);
+        if self.options.flush_delay == FlushDelay::Off {
+            self.flush(now);
+        }
+    }
+}
+
+impl Seat {
+    fn fall_behind(&mut self, cursor: Cursor, awareness: &[u64]) {
+        self.lag = Some(Lag { cursor, awareness: awareness.to_vec() });
+        self.subscriber.outbox.post(Note::Lagging(self.subscriber.session));
+    }
+}

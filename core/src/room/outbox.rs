@@ -1,0 +1,466 @@
+//! What one socket has still to send, as shared pieces in order, and the notes that rooms leave for the
+//! connection. Bounded by bytes: beyond the bound broadcasts are conflated by the room (it keeps a
+//! cursor instead of queueing) and the connection stops reading, so replies cannot pile up either.
+//!
+//! It does no IO: it lends the queued bytes as slices to its [`Sink`], when the room's task ends its
+//! turn, or when the connection's own task finds the socket writable again.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::auth::Access;
+use crate::error::CloseReason;
+use crate::id::SessionKey;
+
+/// How pieces become a byte stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// One unmasked binary WebSocket frame per piece (RFC 6455, 5.2).
+    WebSocket,
+    /// The bare bytes; the front keeps frames apart itself.
+    None,
+}
+
+/// The socket of a connection as its outbox sees it. Called from any task; must not block.
+pub trait Sink: Send + Sync + 'static {
+    /// How frames become bytes here.
+    fn framing(&self) -> Framing;
+
+    /// Writes what the socket takes of these slices, in order, and says how many bytes that was.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing now; anything else means that the socket is dead.
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Wakes the connection's task: there is a note, or bytes that the socket did not take.
+    fn wake(&self);
+}
+
+/// What a room tells a connection besides frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// End one session; the socket stays where the dialect allows it.
+    CloseSession(SessionKey, CloseReason),
+    /// End the socket.
+    CloseConnection(CloseReason),
+    /// The session may do something else from now on.
+    AccessChanged(SessionKey, Access),
+    /// A conflated session waits in its room to be told when this outbox is empty.
+    Lagging(SessionKey),
+}
+
+/// One frame: a head of its own and a body that it may share with the frames of other addresses.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    head: Bytes,
+    body: Bytes,
+    framed: bool,
+}
+
+impl Frame {
+    /// A frame whose body is shared.
+    pub fn shared(head: Bytes, body: Bytes) -> Self {
+        Self { head, body, framed: false }
+    }
+
+    /// Bytes that carry their framing already (pong and close of the WebSocket layer).
+    pub fn framed(bytes: Bytes) -> Self {
+        Self { head: bytes, body: Bytes::new(), framed: true }
+    }
+
+    /// Length of the payload in bytes.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    /// Whether the frame carries nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The payload in one piece; copies only where the frame has two parts.
+    pub fn into_bytes(self) -> Bytes {
+        if self.body.is_empty() {
+            return self.head;
+        }
+        let mut whole = Vec::with_capacity(self.len());
+        whole.extend_from_slice(&self.head);
+        whole.extend_from_slice(&self.body);
+        whole.into()
+    }
+}
+
+impl From<Bytes> for Frame {
+    fn from(bytes: Bytes) -> Self {
+        Self { head: bytes, body: Bytes::new(), framed: false }
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    frames: VecDeque<Frame>,
+    /// Bytes of the front frame, header included, that the socket has taken.
+    front_written: usize,
+    /// When the socket last took something, or when the queue became non-empty.
+    progress_at: Option<Instant>,
+    notes: Vec<Note>,
+}
+
+/// The outgoing side of one connection, shared by its rooms and its own task.
+pub struct Outbox {
+    framing: Framing,
+    bytes_max: usize,
+    sink: Box<dyn Sink>,
+    queue: Mutex<Queue>,
+    bytes: AtomicUsize,
+    closed: AtomicBool,
+    /// The socket took less than it was given; only the connection's task writes until it drained.
+    blocked: AtomicBool,
+}
+
+/// What a write left behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Written {
+    /// Nothing is queued any more.
+    All,
+    /// The socket takes no more for now.
+    Blocked,
+}
+
+/// Frames smaller than this together are copied into one buffer, beyond they are lent as slices: the
+/// copy is cheaper than the kernel's walk over many small vectors.
+const COPY_BYTES_MAX: usize = 16 * 1024;
+/// Slices lent at once (Linux takes at most 1,024, `UIO_MAXIOV`).
+const SLICES_MAX: usize = 64;
+const WEBSOCKET_HEADER_BYTES_MAX: usize = 10;
+
+impl Outbox {
+    /// An empty outbox. `bytes_max` is the bound in bytes.
+    pub fn new(bytes_max: usize, sink: Box<dyn Sink>) -> Self {
+        Self {
+            framing: sink.framing(),
+            bytes_max,
+            sink,
+            queue: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+        }
+    }
+
+    /// Queues a frame whatever the bound: for replies, whose number the reader's pause bounds.
+    /// Frames for a closed outbox vanish.
+    pub fn push(&self, frame: Frame, now: Instant) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let mut queue = self.lock();
+        if queue.frames.is_empty() {
+            queue.progress_at = Some(now);
+        }
+        self.bytes.fetch_add(frame.len(), Ordering::AcqRel);
+        queue.frames.push_back(frame);
+    }
+
+    /// Bytes queued.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Whether the bound is reached: rooms conflate, the connection stops reading.
+    pub fn is_full(&self) -> bool {
+        self.bytes() >= self.bytes_max
+    }
+
+    /// Whether the socket refused bytes and its own task has to wait until it takes more.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
+    }
+
+    /// Whether the connection ended.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Since when the socket has taken nothing although something is queued.
+    pub fn stalled_since(&self) -> Option<Instant> {
+        self.lock().progress_at
+    }
+
+    /// Leaves a note and wakes the connection.
+    pub fn post(&self, note: Note) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        self.lock().notes.push(note);
+        self.sink.wake();
+    }
+
+    /// Takes the notes left, in order.
+    pub fn take_notes(&self) -> Vec<Note> {
+        std::mem::take(&mut self.lock().notes)
+    }
+
+    /// Ends it: drops what is queued, takes nothing more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        *self.lock() = Queue::default();
+        self.bytes.store(0, Ordering::Release);
+    }
+
+    /// Takes the oldest frame: for fronts that carry frames, not bytes.
+    pub fn pop(&self, now: Instant) -> Option<Frame> {
+        let mut queue = self.lock();
+        let frame = queue.frames.pop_front()?;
+        queue.progress_at = (!queue.frames.is_empty()).then_some(now);
+        self.bytes.fetch_sub(frame.len(), Ordering::AcqRel);
+        Some(frame)
+    }
+
+    /// Writes all that is queued, or as much as the socket takes. The first time that it takes less,
+    /// the connection's task is woken, to wait until it takes more.
+    ///
+    /// # Errors
+    /// What the sink says, but for `WouldBlock`, which is [`Written::Blocked`].
+    pub fn flush(&self, now: Instant) -> io::Result<Written> {
+        let was_blocked = self.is_blocked();
+        let written = self.write_queue(now);
+        if !was_blocked && !matches!(written, Ok(Written::All)) {
+            self.sink.wake();
+        }
+        written
+    }
+
+    fn write_queue(&self, now: Instant) -> io::Result<Written> {
+        let mut queue = self.lock();
+        while !queue.frames.is_empty() {
+            let result = match self.write_once(&queue) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                result => result,
+            };
+            match result {
+                Ok(taken) => {
+                    self.advance(&mut queue, taken);
+                    queue.progress_at = Some(now);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked.store(true, Ordering::Release);
+                    return Ok(Written::Blocked);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // Memory that a burst took is given back; an idle outbox holds nothing.
+        if queue.frames.capacity() > 16 {
+            queue.frames = VecDeque::new();
+        }
+        queue.progress_at = None;
+        self.blocked.store(false, Ordering::Release);
+        Ok(Written::All)
+    }
+
+    fn write_once(&self, queue: &Queue) -> io::Result<usize> {
+        if self.bytes() + queue.frames.len() * WEBSOCKET_HEADER_BYTES_MAX <= COPY_BYTES_MAX {
+            return COPY.with_borrow_mut(|buffer| {
+                buffer.clear();
+                for frame in &queue.frames {
+                    let header = self.header(frame);
+                    buffer.extend_from_slice(header.as_slice());
+                    buffer.extend_from_slice(&frame.head);
+                    buffer.extend_from_slice(&frame.body);
+                }
+                self.sink.try_write(&[IoSlice::new(&buffer[queue.front_written..])])
+            });
+        }
+        let headers: Vec<Header> = queue.frames.iter().take(SLICES_MAX / 3).map(|f| self.header(f)).collect();
+        let mut slices = Vec::with_capacity(SLICES_MAX);
+        let mut skip = queue.front_written;
+        for (frame, header) in queue.frames.iter().zip(&headers) {
+            for part in [header.as_slice(), &frame.head, &frame.body] {
+                if skip >= part.len() {
+                    skip -= part.len();
+                } else {
+                    slices.push(IoSlice::new(&part[skip..]));
+                    skip = 0;
+                }
+            }
+        }
+        self.sink.try_write(&slices)
+    }
+
+    fn advance(&self, queue: &mut Queue, mut taken: usize) {
+        while let Some(front) = queue.frames.front() {
+            let left = self.header(front).len() + front.len() - queue.front_written;
+            if taken < left {
+                queue.front_written += taken;
+                return;
+            }
+            taken -= left;
+            self.bytes.fetch_sub(front.len(), Ordering::AcqRel);
+            queue.frames.pop_front();
+            queue.front_written = 0;
+        }
+    }
+
+    fn header(&self, frame: &Frame) -> Header {
+        match self.framing {
+            Framing::WebSocket if !frame.framed => Header::binary(frame.len()),
+            _ => Header::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // The queue is whole between any two statements, so a panic elsewhere leaves it usable.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+thread_local! {
+    static COPY: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// A server's WebSocket frame header.
+#[derive(Clone, Copy, Default)]
+struct Header {
+    bytes: [u8; WEBSOCKET_HEADER_BYTES_MAX],
+    len: u8,
+}
+
+impl Header {
+    /// FIN, opcode 2, unmasked (RFC 6455, 5.2).
+    fn binary(payload_bytes: usize) -> Self {
+        let mut bytes = [0; WEBSOCKET_HEADER_BYTES_MAX];
+        bytes[0] = 0x82;
+        let len = if payload_bytes < 126 {
+            bytes[1] = payload_bytes as u8;
+            2
+        } else if payload_bytes <= usize::from(u16::MAX) {
+            bytes[1] = 126;
+            bytes[2..4].copy_from_slice(&(payload_bytes as u16).to_be_bytes());
+            4
+        } else {
+            bytes[1] = 127;
+            bytes[2..10].copy_from_slice(&(payload_bytes as u64).to_be_bytes());
+            10
+        };
+        Self { bytes, len }
+    }
+
+    fn len(self) -> usize {
+        usize::from(self.len)
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A socket that takes `step` bytes a call, and nothing while `room` is used up.
+    #[derive(Clone)]
+    struct Socket {
+        framing: Framing,
+        step: usize,
+        room: Arc<AtomicUsize>,
+        stream: Arc<Mutex<Vec<u8>>>,
+        wakes: Arc<AtomicUsize>,
+    }
+
+    impl Socket {
+        fn new(framing: Framing, step: usize, room: usize) -> Self {
+            let room = Arc::new(AtomicUsize::new(room));
+            Self { framing, step, room, stream: Arc::default(), wakes: Arc::default() }
+        }
+
+        fn stream(&self) -> Vec<u8> {
+            self.stream.lock().unwrap().clone()
+        }
+    }
+
+    impl Sink for Socket {
+        fn framing(&self) -> Framing {
+            self.framing
+        }
+
+        fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut space = self.step.min(self.room.load(Ordering::Acquire));
+            let mut stream = self.stream.lock().unwrap();
+            let before = stream.len();
+            for slice in slices {
+                let part = &slice[..space.min(slice.len())];
+                stream.extend_from_slice(part);
+                space -= part.len();
+            }
+            let taken = stream.len() - before;
+            self.room.fetch_sub(taken, Ordering::AcqRel);
+            if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+        }
+
+        fn wake(&self) {
+            self.wakes.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Goal: whatever the socket takes per call, the byte stream is that of a plain encoder. Method:
+    /// write the same frames through sockets that take 1, 2, 3, 7, 4,096, … bytes at a time.
+    #[test]
+    fn any_partial_write_gives_the_same_stream() {
+        let frames: Vec<Frame> = [0, 1, 125, 126, 70_000, 3]
+            .iter()
+            .map(|&len| Frame::shared(vec![7; len / 2].into(), vec![9; len - len / 2].into()))
+            .chain([Frame::framed(Bytes::from_static(b"\x8a\x00"))])
+            .collect();
+        let mut plain = Vec::new();
+        for frame in frames.iter().cloned() {
+            if !frame.framed {
+                plain.extend_from_slice(Header::binary(frame.len()).as_slice());
+            }
+            plain.extend_from_slice(&frame.into_bytes());
+        }
+        for step in [1, 2, 3, 7, 4_096, 1_000_000] {
+            let socket = Socket::new(Framing::WebSocket, step, usize::MAX);
+            let outbox = Outbox::new(10, Box::new(socket.clone()));
+            for frame in &frames {
+                outbox.push(frame.clone(), Instant::now());
+            }
+            assert_eq!(outbox.flush(Instant::now()).unwrap(), Written::All);
+            assert!(socket.stream() == plain, "step {step}");
+        }
+    }
+
+    #[test]
+    fn a_full_socket_blocks_and_goes_on_where_it_stopped() {
+        let socket = Socket::new(Framing::None, 100, 2);
+        let outbox = Outbox::new(4, Box::new(socket.clone()));
+        outbox.push(Bytes::from_static(b"hello").into(), Instant::now());
+        assert!(outbox.is_full());
+        assert_eq!(outbox.flush(Instant::now()).unwrap(), Written::Blocked);
+        assert_eq!(outbox.flush(Instant::now()).unwrap(), Written::Blocked);
+        assert!(outbox.is_blocked() && outbox.stalled_since().is_some());
+        assert_eq!(socket.wakes.load(Ordering::Acquire), 1, "woken once per blockage");
+        socket.room.store(100, Ordering::Release);
+        assert_eq!(outbox.flush(Instant::now()).unwrap(), Written::All);
+        assert_eq!(socket.stream(), b"hello");
+        assert!(!outbox.is_blocked() && outbox.bytes() == 0 && outbox.stalled_since().is_none());
+    }
+
+    #[test]
+    fn a_closed_outbox_takes_nothing() {
+        let outbox = Outbox::new(4, Box::new(Socket::new(Framing::None, 1, 1)));
+        outbox.close();
+        outbox.push(Bytes::from_static(b"x").into(), Instant::now());
+        outbox.post(Note::CloseConnection(CloseReason::NORMAL));
+        assert!(outbox.bytes() == 0 && outbox.take_notes().is_empty());
+    }
+}

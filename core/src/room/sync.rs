@@ -1,0 +1,206 @@
+//! The sync protocol: steps 1 and 2, updates, and when they are acknowledged.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::batch::User;
+use super::broadcast::SharedFrame;
+use super::{Origin, Persist, Room, RoomOutput};
+use crate::auth::Access;
+use crate::config::AckMode;
+use crate::error::CloseReason;
+use crate::id::SessionKey;
+use crate::log::{Applied, ScanError, Verdict};
+use crate::protocol::Dialect;
+use crate::protocol::frame::{self, Body};
+use crate::store::LogBatch;
+
+/// An ack that waits for the store. All acks of a room pass through one queue, so those of a session
+/// keep their order.
+pub(super) struct PendingAck {
+    session: SessionKey,
+    /// The [`Persist`] that has to be committed before.
+    sequence: u64,
+    stored: bool,
+}
+
+/// The state vector of an empty document.
+const EMPTY_STATE_VECTOR: &[u8] = &[0];
+
+impl Room {
+    /// Answers step 1 with what the peer lacks, then asks for what we lack (`readSyncMessage` of
+    /// Hocuspocus, `setupWSConnection` of y-websocket).
+    pub(super) fn answer_step1(
+        &mut self,
+        index: usize,
+        state_vector: &[u8],
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        let difference = if state_vector == EMPTY_STATE_VECTOR {
+            self.full_state()
+        } else {
+            self.log.diff(state_vector)?.into()
+        };
+        let prefix = self.seats[index].subscriber.prefix.clone();
+        self.push(index, SharedFrame::new(Body::SyncStep2, &difference).with(&prefix), now);
+        // What waits for missing updates may be all that the missing ones' author still has.
+        let parked: Vec<Bytes> = self.log.pending().cloned().collect();
+        for update in parked {
+            self.push(index, SharedFrame::new(Body::Update, &update).with(&prefix), now);
+        }
+        let state_vector = self.log.state_vector();
+        self.push(index, frame::sync_step1(&prefix, &state_vector).into(), now);
+        if self.seats[index].subscriber.dialect == Dialect::YWebsocket && !self.awareness.is_empty() {
+            self.send_awareness(index, now);
+        }
+        Ok(())
+    }
+
+    /// The document as one update; encoded once for all who join at the same version.
+    pub(super) fn full_state(&mut self) -> Bytes {
+        match &self.full_state {
+            Some((version, state)) if *version == self.version => state.clone(),
+            _ => {
+                let state = Bytes::from(self.log.encode());
+                self.full_state = Some((self.version, state.clone()));
+                state
+            }
+        }
+    }
+
+    pub(super) fn receive_update(
+        &mut self,
+        index: usize,
+        update: Bytes,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        let subscriber = &self.seats[index].subscriber;
+        let session = subscriber.session;
+        let user = subscriber.user.clone();
+        if subscriber.access == Access::ReadOnly {
+            // Hocuspocus: what brings nothing new counts as stored (`MessageReceiver.ts` 213–228).
+            let known = self.log.verdict(&update)? == Verdict::Known;
+            self.acknowledge(session, known);
+            return Ok(());
+        }
+        if self.too_large(&update) && self.log.verdict(&update)? != Verdict::Known {
+            self.acknowledge(session, false);
+            return Err(CloseReason::DOCUMENT_TOO_LARGE);
+        }
+        self.take_update(&update, Origin::Session(session), user, now)?;
+        self.acknowledge(session, true);
+        Ok(())
+    }
+
+    /// Applies an update of the host or of another server.
+    ///
+    /// # Errors
+    /// The update cannot be read, or is one too many that waits for missing ones.
+    pub fn apply_update(
+        &mut self,
+        update: &Bytes,
+        origin: Origin,
+        now: Instant,
+    ) -> Result<Applied, ScanError> {
+        self.take_update(update, origin, None, now)
+    }
+
+    fn take_update(
+        &mut self,
+        update: &Bytes,
+        origin: Origin,
+        user: User,
+        now: Instant,
+    ) -> Result<Applied, ScanError> {
+        let applied = self.log.apply(update)?;
+        self.counts.updates += 1;
+        self.counts.update_bytes += update.len() as u64;
+        if applied.verdict == Verdict::Known {
+            return Ok(applied);
+        }
+        self.version += 1;
+        let whole = applied.verdict == Verdict::New && !applied.unparked;
+        let author = match origin {
+            Origin::Session(session) => Some(session),
+            Origin::Cluster | Origin::Direct => None,
+        };
+        self.window.add(update, whole, author);
+        // What another server made, that server stores.
+        if self.options.persist && origin != Origin::Cluster {
+            self.unstored.add(update, whole, user, applied.verdict == Verdict::Pending);
+        }
+        if self.options.report_changes {
+            self.outputs.push_back(RoomOutput::Changed { update: update.clone(), origin });
+        }
+        self.open_window(now);
+        Ok(applied)
+    }
+
+    fn too_large(&self, update: &[u8]) -> bool {
+        self.log.encoded_bytes() + self.log.pending_bytes() + update.len() > self.options.document_bytes_max
+    }
+
+    /// Queues the ack of a session behind what it waits for.
+    fn acknowledge(&mut self, session: SessionKey, stored: bool) {
+        let sequence = match self.options.ack {
+            AckMode::Memory => self.committed,
+            // Also an update that brought nothing new waits: it may be known, but not stored yet.
+            AckMode::Commit => self.sequence + u64::from(!self.unstored.is_empty()),
+        };
+        self.acks.push_back(PendingAck { session, sequence, stored });
+    }
+
+    /// Hands the turn's updates over to be stored.
+    pub(super) fn store_turn(&mut self) {
+        if self.unstored.is_empty() {
+            return;
+        }
+        self.sequence += 1;
+        let (rows, parked) = self.unstored.take(&self.log);
+        let batches = rows
+            .into_iter()
+            .map(|(update, user)| LogBatch { document: self.name.clone(), update, user })
+            .collect();
+        self.outputs.push_back(RoomOutput::Persist(Persist { sequence: self.sequence, batches, parked }));
+    }
+
+    /// Everything up to this [`Persist::sequence`] is stored: acks that waited for it go out.
+    pub fn committed(&mut self, sequence: u64, now: Instant) {
+        self.committed = self.committed.max(sequence);
+        self.release_acks(now);
+    }
+
+    pub(super) fn release_acks(&mut self, now: Instant) {
+        while self.acks.front().is_some_and(|ack| ack.sequence <= self.committed) {
+            let Some(ack) = self.acks.pop_front() else { return };
+            let Some(&index) = self.seat_of.get(&ack.session) else { continue };
+            let subscriber = &self.seats[index].subscriber;
+            // y-websocket has no acks: it prints an error for types it does not know.
+            if subscriber.dialect == Dialect::Hocuspocus {
+                let frame = self.ack_frames.with(&subscriber.prefix, ack.stored);
+                self.push(index, frame.into(), now);
+            }
+        }
+    }
+}
+
+/// The last two ack frames made, since most sessions of a room share their prefix.
+#[derive(Default)]
+pub(super) struct AckFrames {
+    last: [Option<(frame::Prefix, Bytes)>; 2],
+}
+
+impl AckFrames {
+    fn with(&mut self, prefix: &frame::Prefix, stored: bool) -> Bytes {
+        let last = &mut self.last[usize::from(stored)];
+        match last {
+            Some((known, frame)) if known == prefix => frame.clone(),
+            _ => {
+                let frame = frame::sync_status(prefix, stored);
+                *last = Some((prefix.clone(), frame.clone()));
+                frame
+            }
+        }
+    }
+}
