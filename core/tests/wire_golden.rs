@@ -3,6 +3,7 @@
 //! Method: `golden/generate.mjs` runs the real packages (lib0, y-protocols, four providers, y-websocket, the
 //! stock server's encoder) and records frames with their meaning in `golden/frames.json`; `npm run check` there
 //! proves that the file is what they write today.
+#![allow(clippy::unwrap_used, reason = "a test's helper may panic")]
 
 use bytes::Bytes;
 use fidibus_core::auth::Access;
