@@ -30,14 +30,15 @@ impl fmt::Display for Listen {
     }
 }
 
-/// The longest path of a Unix socket, in bytes (`sun_path` without its NUL).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// The longest path of a Unix socket, in bytes: `sun_path` has 108, and it is bound under a longer name first.
+const SOCKET_PATH_BYTES_MAX: usize = 96;
 
 impl Listen {
     /// Reads `WS_HOST`, `WS_PORT` or `PORT`, and `WS_SOCKET_MODE`.
     pub(super) fn read(layers: &mut Layers, auth: &AuthChoice) -> Result<Self, ConfigError> {
         // A server that lets everybody in because nobody said otherwise must not be found by others.
-        let default = if *auth == (AuthChoice::None { implied: true }) { "127.0.0.1" } else { "0.0.0.0" };
+        let default =
+            if matches!(auth, AuthChoice::None { implied: true }) { "127.0.0.1" } else { "0.0.0.0" };
         let host = layers.text_or("WS_HOST", default);
         if let Some(path) = host.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);

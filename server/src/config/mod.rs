@@ -17,7 +17,12 @@ pub use setting::{SETTINGS, Setting};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use fidibus_core::auth::StaticTokens;
+use fidibus_core::config::{AckMode, Config, FlushDelay, Limits};
+use fidibus_core::protocol::Dialect;
 
 use crate::logging::{LogConfig, LogFormat};
 use crate::origin::AllowedOrigins;
@@ -43,7 +48,7 @@ pub struct ServerConfig {
     /// The directory for the server's own files.
     pub state_dir: PathBuf,
     /// What the engine is told.
-    pub engine: EngineConfig,
+    pub engine: Config,
     /// What is logged, and how.
     pub log: LogConfig,
     /// How long a shutdown may take.
@@ -85,7 +90,7 @@ pub enum HealthFormat {
 }
 
 /// The authenticator.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum AuthChoice {
     /// Nobody is asked for anything. `implied`: it was not asked for, so this is a development server.
     None {
@@ -93,70 +98,7 @@ pub enum AuthChoice {
         implied: bool,
     },
     /// A list of tokens.
-    Static(String),
-}
-
-impl std::fmt::Debug for AuthChoice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::None { implied } => f.debug_struct("None").field("implied", implied).finish(),
-            Self::Static(_) => f.write_str("Static(..)"),
-        }
-    }
-}
-
-/// The dialects that are spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProtocolChoice {
-    /// The first frame tells.
-    Auto,
-    /// Hocuspocus providers only.
-    Hocuspocus,
-    /// y-websocket only.
-    YWebsocket,
-}
-
-/// When broadcasts go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlushChoice {
-    /// Every update by itself.
-    Off,
-    /// After this long; zero: what arrived together.
-    Delay(Duration),
-}
-
-/// The acknowledgement asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AckChoice {
-    /// When stored.
-    Commit,
-    /// When received.
-    Memory,
-}
-
-/// What is handed to the engine.
-#[derive(Clone, Debug)]
-pub struct EngineConfig {
-    /// The dialects.
-    pub protocol: ProtocolChoice,
-    /// Idle time-out, and the deadline for authentication.
-    pub timeout: Duration,
-    /// Quiet before a snapshot.
-    pub debounce: Duration,
-    /// The longest that a snapshot waits.
-    pub debounce_max: Duration,
-    /// The flush window.
-    pub flush: FlushChoice,
-    /// `None`: what the store can do.
-    pub ack: Option<AckChoice>,
-    /// Size of a document.
-    pub document_bytes_max: usize,
-    /// Size of a message.
-    pub message_bytes_max: usize,
-    /// Queued for one socket.
-    pub outbox_bytes_max: usize,
-    /// A socket that takes nothing.
-    pub stall_max: Duration,
+    Static(Arc<StaticTokens>),
 }
 
 /// A configuration, and what there is to say about it.
@@ -204,7 +146,9 @@ fn auth(layers: &mut Layers) -> Result<AuthChoice, ConfigError> {
     match layers.choice("WS_AUTH", default, &words)? {
         "none" => Ok(AuthChoice::None { implied }),
         "static" => match layers.text("WS_STATIC_TOKENS") {
-            Some(tokens) => Ok(AuthChoice::Static(tokens)),
+            Some(tokens) => StaticTokens::parse(&tokens)
+                .map(|tokens| AuthChoice::Static(Arc::new(tokens)))
+                .map_err(|error| ConfigError::bad("WS_STATIC_TOKENS", &tokens, error)),
             None => Err(ConfigError::new("WS_STATIC_TOKENS", "is required with WS_AUTH=static")),
         },
         _ if implied => Err(ConfigError::new(
@@ -248,39 +192,46 @@ fn http(layers: &mut Layers, production: bool, message_bytes_max: usize) -> Resu
     })
 }
 
-fn engine(layers: &mut Layers, message_bytes_max: usize) -> Result<EngineConfig, ConfigError> {
-    let protocols = [
-        ("auto", ProtocolChoice::Auto),
-        ("hocuspocus", ProtocolChoice::Hocuspocus),
-        ("y-websocket", ProtocolChoice::YWebsocket),
+fn engine(layers: &mut Layers, message_bytes_max: usize) -> Result<Config, ConfigError> {
+    let dialects = [
+        ("auto", None),
+        ("hocuspocus", Some(Dialect::Hocuspocus)),
+        ("y-websocket", Some(Dialect::YWebsocket)),
     ];
-    let acks = [("commit", Some(AckChoice::Commit)), ("memory", Some(AckChoice::Memory)), ("auto", None)];
+    let acks = [("commit", Some(AckMode::Commit)), ("memory", Some(AckMode::Memory)), ("auto", None)];
     let debounce = millis(layers.lenient_number("WS_DEBOUNCE_MS", 1000, 1..=MS_MAX)?);
     let debounce_max = millis(layers.lenient_number("WS_MAX_DEBOUNCE_MS", 5000, 1..=MS_MAX)?);
-    let flush = match layers.find("WS_FLUSH_DELAY_MS") {
-        Some((text, source)) if text.eq_ignore_ascii_case("off") => {
-            layers.note("WS_FLUSH_DELAY_MS", "off", source);
-            FlushChoice::Off
-        }
-        _ => FlushChoice::Delay(millis(layers.number("WS_FLUSH_DELAY_MS", 0, 0..=60_000)?)),
-    };
-    Ok(EngineConfig {
-        protocol: layers.choice("WS_PROTOCOL", "auto", &protocols)?,
+    let document_bytes_max = layers.lenient_number("WS_MAX_DOCUMENT_BYTES", 10 * MIB, 1024..=1024 * MIB)?;
+    Ok(Config {
+        dialect: layers.choice("WS_PROTOCOL", "auto", &dialects)?,
+        // Providers of 2.x that have no token send no Auth message; their handshake may still hold one.
+        token_optional: true,
         timeout: millis(layers.number("WS_TIMEOUT_MS", 60_000, 100..=MS_MAX)?),
         debounce,
         // The app lets both be set apart; a maximum below the debounce would never let it run out.
         debounce_max: debounce_max.max(debounce),
-        flush,
+        flush_delay: flush_delay(layers)?,
         ack: layers.choice("WS_ACK", "auto", &acks)?,
-        document_bytes_max: size(layers.lenient_number(
-            "WS_MAX_DOCUMENT_BYTES",
-            10 * MIB,
-            1024..=1024 * MIB,
-        )?),
-        message_bytes_max,
-        outbox_bytes_max: size(layers.number("WS_MAX_OUTBOX_BYTES", MIB, 64 * 1024..=1024 * MIB)?),
-        stall_max: millis(layers.number("WS_STALL_MS", 30_000, 100..=MS_MAX)?),
+        limits: Limits {
+            document_bytes_max: size(document_bytes_max),
+            message_bytes_max,
+            outbox_bytes_max: size(layers.number("WS_MAX_OUTBOX_BYTES", MIB, 64 * 1024..=1024 * MIB)?),
+            stall_max: millis(layers.number("WS_STALL_MS", 30_000, 100..=MS_MAX)?),
+            ..Limits::default()
+        },
+        ..Config::default()
     })
+}
+
+fn flush_delay(layers: &mut Layers) -> Result<FlushDelay, ConfigError> {
+    if let Some((text, source)) = layers.find("WS_FLUSH_DELAY_MS")
+        && text.eq_ignore_ascii_case("off")
+    {
+        layers.note("WS_FLUSH_DELAY_MS", "off", source);
+        return Ok(FlushDelay::Off);
+    }
+    let delay = layers.number("WS_FLUSH_DELAY_MS", 0, 0..=60_000)?;
+    Ok(if delay == 0 { FlushDelay::Turn } else { FlushDelay::Window(millis(delay)) })
 }
 
 fn log(layers: &mut Layers, environment: &str) -> Result<LogConfig, ConfigError> {

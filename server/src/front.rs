@@ -1,0 +1,40 @@
+//! What all routes share: the hub, the configuration, and whether the server is on its way out.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use fidibus_core::hub::Hub;
+
+use crate::config::HttpConfig;
+use crate::health::Probe;
+
+/// The shared state of a running server.
+pub struct Front {
+    /// The engine.
+    pub hub: Hub,
+    /// How HTTP is served.
+    pub config: HttpConfig,
+    /// When the server started.
+    pub started: Instant,
+    /// Asks the store how it is.
+    pub probe: Probe,
+    draining: AtomicBool,
+}
+
+impl Front {
+    /// The state of a server that starts now.
+    pub fn new(hub: Hub, config: HttpConfig) -> Self {
+        let (started, draining) = (Instant::now(), AtomicBool::new(false));
+        Self { hub, config, started, probe: Probe::default(), draining }
+    }
+
+    /// From now on nobody is let in; `/ready` says so.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the server is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
