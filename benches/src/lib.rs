@@ -3,5 +3,14 @@
 //! `load` drives any Hocuspocus or y-websocket endpoint with real Yjs updates and checks on arrival that nothing was
 //! lost; `relay` is the ceiling: the same sockets without a CRDT. The method is in `benches/README.md`.
 
+pub mod crowd;
+pub mod dialect;
+pub mod latency;
+pub mod net;
+pub mod peer;
+pub mod proc;
 pub mod relay;
+pub mod scan;
+pub mod scenario;
+pub mod trace;
 pub mod wire;

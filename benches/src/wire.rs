@@ -151,7 +151,7 @@ pub fn mask(payload: &mut [u8], key: [u8; 4]) {
         value.copy_from_slice(word);
         word.copy_from_slice(&(u64::from_ne_bytes(value) ^ wide).to_ne_bytes());
     }
-    for (byte, key) in words.into_remainder().iter_mut().zip(key) {
+    for (byte, key) in words.into_remainder().iter_mut().zip(key.into_iter().cycle()) {
         *byte ^= key;
     }
 }
@@ -197,6 +197,9 @@ mod tests {
             let header = Header::parse(&frame).expect("a complete header");
             assert_eq!(header.frame_bytes(), frame.len());
             let mut body = frame[header.header_bytes..].to_vec();
+            let masked: Vec<u8> =
+                payload.iter().zip(MASK_KEY.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+            assert_eq!(body, masked);
             mask(&mut body, header.mask.expect("clients mask"));
             assert_eq!(body, payload);
 

@@ -1,0 +1,143 @@
+//! The load harness as a program: measures servers in turn, and writes the report.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use fidibus_bench::peer::{GENERATOR_CORE, Peer, Places, peers_folder};
+use fidibus_bench::proc::{pin, raise_file_limit, take_precedence};
+use fidibus_bench::scenario::{Bench, Form, Measurement, Scenario};
+
+/// Measures sync servers on this machine, and checks on arrival that nothing was lost.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measures.
+    Run(RunArguments),
+}
+
+#[derive(clap::Args)]
+struct RunArguments {
+    /// How long the scenarios last.
+    #[arg(long, value_enum, default_value_t = Form::Short)]
+    form: Form,
+    /// What to measure; without it all scenarios of the form.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    scenarios: Vec<Scenario>,
+    /// Which servers; without it all that are here.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    peers: Vec<Peer>,
+    /// How often; the order of the servers changes each time.
+    #[arg(long, default_value_t = 1)]
+    repetitions: usize,
+    /// Where the figures are appended, one JSON object a line.
+    #[arg(long, default_value = "/tmp/fidibus-bench/results.jsonl")]
+    results: PathBuf,
+    /// The folder with the programs `fidibus` and `relay`; without it the one that this program is in.
+    #[arg(long)]
+    programs: Option<PathBuf>,
+    /// For stores and logs.
+    #[arg(long, default_value = "/tmp/fidibus-bench")]
+    scratch: PathBuf,
+    /// A PostgreSQL database that may be emptied.
+    #[arg(long)]
+    postgres_url: Option<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Run(arguments) => run(&arguments),
+    }
+}
+
+fn run(arguments: &RunArguments) -> anyhow::Result<()> {
+    raise_file_limit().context("cannot raise the limit of open files")?;
+    pin(GENERATOR_CORE).context("cannot pin the generator to its core")?;
+    if let Err(error) = take_precedence() {
+        eprintln!("measuring without precedence over other processes: {error:#}");
+    }
+    std::fs::create_dir_all(&arguments.scratch)?;
+    let programs = match &arguments.programs {
+        Some(folder) => folder.clone(),
+        None => std::env::current_exe()?.parent().context("a program without a folder")?.to_owned(),
+    };
+    let bench = Bench {
+        places: Places {
+            programs,
+            peers: peers_folder(),
+            scratch: arguments.scratch.clone(),
+            postgres_url: arguments.postgres_url.clone(),
+        },
+        form: arguments.form,
+    };
+    let all =
+        |given: &[Peer]| if given.is_empty() { Peer::value_variants().to_vec() } else { given.to_vec() };
+    let mut peers = all(&arguments.peers);
+    peers.retain(|peer| match peer.missing(&bench.places) {
+        Some(why) => {
+            eprintln!("{} is left out: {why}", peer.name());
+            false
+        }
+        None => true,
+    });
+    let scenarios = if arguments.scenarios.is_empty() {
+        Scenario::value_variants().to_vec()
+    } else {
+        arguments.scenarios.clone()
+    };
+    let mut results = OpenOptions::new().create(true).append(true).open(&arguments.results)?;
+    for repetition in 1..=arguments.repetitions {
+        for &scenario in &scenarios {
+            let mut order: Vec<Peer> =
+                peers.iter().copied().filter(|&peer| scenario.applies_to(peer)).collect();
+            let shift = (repetition - 1) % order.len().max(1);
+            order.rotate_left(shift);
+            for peer in order {
+                match scenario.run(&bench, peer, repetition) {
+                    Ok(measurements) => {
+                        for measurement in measurements {
+                            println!("{}", line(&measurement));
+                            writeln!(results, "{}", serde_json::to_string(&measurement)?)?;
+                        }
+                    }
+                    Err(error) => eprintln!("{} {}: {error:#}", scenario.name(), peer.name()),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn line(measurement: &Measurement) -> String {
+    let mut text = format!("{} {}", measurement.scenario, measurement.peer);
+    if let Some(level) = measurement.level {
+        text += &format!(" writers={level}");
+    }
+    for (name, value) in &measurement.values {
+        let is_check =
+            ["undelivered", "presence_undelivered", "unacked", "different_texts"].contains(&name.as_str());
+        if !is_check || *value > 0.0 {
+            text += &format!(" {name}={}", short(*value));
+        }
+    }
+    for fault in &measurement.faults {
+        text += &format!("\n    FAULT {fault}");
+    }
+    text
+}
+
+fn short(value: f64) -> String {
+    match value.abs() {
+        large if large >= 100.0 => format!("{value:.0}"),
+        large if large >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
