@@ -24,7 +24,8 @@ const CASES: u64 = 2_000;
 #[test]
 fn agrees_with_yjs() {
     let number = |name: &str| std::env::var(name).ok().map(|value| value.parse().expect(name));
-    let (cases, first) = (number("FIDIBUS_LOG_CASES").unwrap_or(CASES), number("FIDIBUS_LOG_SEED").unwrap_or(1));
+    let (cases, first) =
+        (number("FIDIBUS_LOG_CASES").unwrap_or(CASES), number("FIDIBUS_LOG_SEED").unwrap_or(1));
     let half = cases / 2;
     // Two processes, since the log hardly takes time beside yjs.
     let other = std::thread::spawn(move || run_all(first + half..first + cases));

@@ -63,7 +63,7 @@ fn compact_client(client: &ClientLog, dead: &[bool]) -> Result<ClientLog, ScanEr
         scratch.clear();
         // The last range may reach into the next struct, so that the iterator stays before it.
         write_pieces(&mut scratch, client, &item, deletes.clone());
-        if scratch.len() < item.end - item.start {
+        if scratch.len() <= item.end - item.start {
             push_all(&mut compacted, &scratch, start)?;
         } else {
             compacted.push(client.bytes(), &item)?;

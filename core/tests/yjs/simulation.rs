@@ -65,7 +65,9 @@ impl FromStr for Case {
     fn from_str(line: &str) -> Result<Self, String> {
         let numbers: Result<Vec<u64>, _> = line.split_whitespace().map(str::parse).collect();
         match numbers.as_deref() {
-            Ok(&[seed, clients, rounds, edits, features]) => Ok(Self { seed, clients, rounds, edits, features }),
+            Ok(&[seed, clients, rounds, edits, features]) => {
+                Ok(Self { seed, clients, rounds, edits, features })
+            }
             _ => Err(format!("not a case: {line}")),
         }
     }
@@ -181,7 +183,9 @@ impl Server<'_> {
         if applied.verdict != foreseen {
             return Err(format!("foresaw {foreseen:?}, was {:?}", applied.verdict));
         }
-        if (applied.verdict == Verdict::Known) != (before == self.log.cursor()) && applied.verdict != Verdict::Pending {
+        if (applied.verdict == Verdict::Known) != (before == self.log.cursor())
+            && applied.verdict != Verdict::Pending
+        {
             return Err(format!("{:?}, but the cursor says otherwise", applied.verdict));
         }
         let again = self.log.verdict(update).map_err(text)?;
