@@ -414,6 +414,40 @@ fn a_fresh_token_is_passed_on_without_holding_anything_up() {
 }
 
 #[test]
+fn a_fresh_token_keeps_its_place_among_the_messages() {
+    check(
+        "
+        > auth notes t
+        < #1 authenticate 0 notes token \"t\"
+        = #1 granted rw
+        < send notes authenticated read-write
+        < #2 join 0 notes ReadWrite
+        > update notes a
+        > auth notes u
+        > update notes b
+        = #2 joined
+        < deliver 0 update a
+        < #3 token 0 \"u\"
+        < deliver 0 update b
+        ",
+    );
+    check(
+        "
+        > auth notes t
+        < #1 authenticate 0 notes token \"t\"
+        = #1 granted rw
+        < send notes authenticated read-write
+        < #2 join 0 notes ReadWrite
+        > auth notes u
+        > update notes b
+        = #2 joined
+        < #3 token 0 \"u\"
+        < deliver 0 update b
+        ",
+    );
+}
+
+#[test]
 fn access_can_change_and_the_client_is_told() {
     check(&format!(
         "{OPEN}
