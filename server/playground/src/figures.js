@@ -2,6 +2,7 @@
 
 import { darkScheme } from './ink.js'
 import { addFigures, emptyHistory, formatBytes, formatCount, formatUptime, isFigures } from './rates.js'
+import { basePath } from './room.js'
 import { drawSparkline } from './sparkline.js'
 
 const POLL_INTERVAL_MS = 1_000
@@ -47,7 +48,7 @@ export function mountFigures ({ tiles: list, note }, isOffline) {
 /** One answer: the figures, 'absent' where the server has none to give, 'none' where it gave none now. */
 async function ask () {
   try {
-    const response = await fetch('./figures', { cache: 'no-store', signal: AbortSignal.timeout(ANSWER_WAIT_MS) })
+    const response = await fetch(`${basePath(location.pathname)}figures`, { cache: 'no-store', signal: AbortSignal.timeout(ANSWER_WAIT_MS) })
     if (response.status === 404) return 'absent'
     const figures = response.ok ? await response.json() : null
     return isFigures(figures) ? figures : 'none'

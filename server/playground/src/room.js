@@ -22,9 +22,13 @@ export function roomOf (hash) {
   return name.trim().slice(0, ROOM_CHARS_MAX) || DEFAULT_ROOM
 }
 
-/** The folder that the page was loaded from; the socket and the figures live there too. */
+/**
+ * The folder of the page; the socket and the figures live there too. A server under a base path serves the page
+ * at "/base" as well as at "/base/", where a relative address would lead out of the folder.
+ */
 export function basePath (pathname) {
-  return pathname.replace(/[^/]*$/, '') || '/'
+  const folder = pathname.replace(/[^/]*\.html$/, '')
+  return folder.endsWith('/') ? folder : `${folder}/`
 }
 
 function socketUrl () {
