@@ -120,12 +120,13 @@ class HocuspocusClient extends Client {
 }
 
 class YWebsocketClient extends Client {
-  constructor(t, kind, server, name, { doc, token, abortable }) {
+  constructor(t, kind, server, name, { doc, token }) {
     super(kind, name, doc);
     this.provider = new yWebsocket[kind](server.url, name, doc, {
       disableBc: true,
       maxBackoffTime: 500,
-      ...(abortable && { WebSocketPolyfill: NodeWebSocket }),
+      // Node's own says nothing of a connection refused but "error", and this client waits for "close" to try again.
+      WebSocketPolyfill: NodeWebSocket,
       ...(token && { params: { token } }),
     });
     this.provider.on("connection-close", (event) => event && this.closes.push({ code: event.code, reason: event.reason }));

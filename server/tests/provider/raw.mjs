@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import * as decoding from "lib0/decoding";
 import * as encoding from "lib0/encoding";
 import { WebSocket } from "ws";
+import { eventually } from "./convergence.mjs";
 import { atEnd, within } from "./server.mjs";
 
 /** The numbers of both dialects on the wire. */
@@ -43,10 +44,11 @@ export async function openRaw(t, server, path = "/", options = {}) {
   const closed = new Promise((done) => socket.once("close", (code, reason) => done({ code, reason: `${reason}` })));
   atEnd(t, () => socket.terminate());
   await within(close_wait_ms, "the opening of a socket", new Promise((done) => socket.once("open", done)));
-  return {
+  const raw = {
     socket,
     frames,
     closed,
+    isClosed: false,
     send: (...all) => all.forEach((bytes) => socket.send(bytes)),
     /** Frames so far of one document as `{ type, rest }`. */
     messages: () =>
@@ -56,6 +58,18 @@ export async function openRaw(t, server, path = "/", options = {}) {
         return { address, type: decoding.readVarUint(decoder), rest: decoder.arr.subarray(decoder.pos) };
       }),
   };
+  closed.then(() => (raw.isClosed = true));
+  return raw;
+}
+
+/** Waits for the server's refusal, with a reason: of the document alone (CLOSE, PermissionDenied) or of the connection. */
+export async function refusedForAReason(raw, what) {
+  const isEnd = ({ type, rest }) => type === wire.close || (type === wire.auth && rest[0] === 1);
+  const end = await eventually(() => raw.isClosed || raw.messages().find(isEnd), `a refusal after ${what}`, close_wait_ms);
+  if (end === true) return closedForAReason(raw, what);
+  const decoder = decoding.createDecoder(end.rest);
+  if (end.type === wire.auth) decoding.readVarUint(decoder);
+  assert.notEqual(decoding.readVarString(decoder), "", `${what}: ended without a reason`);
 }
 
 /** Waits for the close and demands that it says why: a code of its own choice and a reason. */
