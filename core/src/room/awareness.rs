@@ -168,9 +168,9 @@ impl Awareness {
         let mut change = AwarenessChange::default();
         for (id, client) in &mut self.clients {
             if client.state.is_some() && remove(client) {
+                // The clock stays, as `removeAwarenessStates` has it for clients of others: peers accept a
+                // removal at an equal clock, and the client's next state must count as newer.
                 client.state = None;
-                // As `removeAwarenessStates` does: others accept it as newer.
-                client.clock += 1;
                 client.renewed_at = now;
                 change.removed.push(*id);
             }
@@ -266,7 +266,12 @@ mod tests {
         assert_eq!(room.remove_session(session(1).unwrap(), now), change(&[], &[], &[1]));
         assert_eq!(room.states().collect::<Vec<_>>(), [(2, "{}")]);
         let gone = room.encode([1].into_iter());
-        assert_eq!(gone, update(&[(1, 2, "null")]));
+        assert_eq!(gone, update(&[(1, 1, "null")]));
+        // The client that comes back says its next state.
+        assert_eq!(
+            room.apply(&update(&[(1, 2, "{}")]), session(3), LIMITS, now).unwrap(),
+            change(&[1], &[], &[])
+        );
     }
 
     #[test]
