@@ -287,7 +287,7 @@ proptest! {
             prop_assert_eq!(entries.count(), len);
         }
         let frame = Bytes::from(bytes);
-        let _ = (message::parse_hocuspocus(&frame), message::parse_y_websocket(&frame), message::address(&frame));
+        let _ = (message::parse_hocuspocus(&frame), message::parse_y_websocket(&frame), message::split_hocuspocus(&frame));
     }
 
     #[test]

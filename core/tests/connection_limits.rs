@@ -422,3 +422,12 @@ fn an_authenticated_connection_may_be_silent_for_the_time_out() {
         "
     ));
 }
+
+#[test]
+fn silence_is_forgiven_while_nobody_reads() {
+    check(&format!(
+        "{OPEN} @ 59 \n ! unread \n @ 59 \n @ 1 \n < leave 0 4408 Connection Timeout\n < close 4408 Connection Timeout"
+    ));
+    // Not before authentication: that deadline is absolute.
+    check("> step1 notes a\n @ 59 \n ! unread \n @ 1 \n < close 4408 Connection Timeout");
+}

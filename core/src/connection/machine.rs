@@ -16,7 +16,7 @@ use crate::error::{CloseReason, ProtocolError};
 use crate::id::{Address, ConnectionId, DocumentName, SessionKey};
 use crate::protocol::Dialect;
 use crate::protocol::frame::{self, Prefix};
-use crate::protocol::message::{self, Inbound, Message, Text, detect, parse_hocuspocus, parse_y_websocket};
+use crate::protocol::message::{Inbound, Message, Text, detect, parse_y_websocket, split_hocuspocus};
 
 /// What Hocuspocus tells where an error has no reason of its own (`ClientConnection.ts`, 516).
 const PERMISSION_DENIED: &str = "permission-denied";
@@ -47,6 +47,8 @@ pub struct Connection {
     quiet_since: Instant,
     sessions: Sessions,
     ignored_frames: u64,
+    /// The peer has sent a token, or was refused without: what comes without one waits for one.
+    sends_tokens: bool,
     /// The output of nearly every frame: kept out of `outputs`, which then needs no memory.
     deliver: Option<(u32, Inbound)>,
     outputs: VecDeque<Output>,
@@ -64,6 +66,7 @@ impl Connection {
             quiet_since: now,
             sessions: Sessions::default(),
             ignored_frames: 0,
+            sends_tokens: false,
             deliver: None,
             outputs: VecDeque::new(),
         }
@@ -147,13 +150,18 @@ impl Connection {
         self.options.admit = admit;
     }
 
+    /// Nobody read from the socket until `now` (back-pressure): an authenticated peer's silence counts from here.
+    pub fn forgive_silence(&mut self, now: Instant) {
+        if self.authenticated {
+            self.quiet_since = now;
+        }
+    }
+
     fn receive(&mut self, frame: Bytes, now: Instant) {
         if frame.len() > self.options.limits.message_bytes_max {
             return self.close(CloseReason::MESSAGE_TOO_BIG);
         }
-        if self.authenticated {
-            self.quiet_since = now;
-        }
+        self.forgive_silence(now);
         let is_first = self.dialect.is_none();
         match *self.dialect.get_or_insert_with(|| detect(&frame)) {
             Dialect::Hocuspocus => self.receive_hocuspocus(frame, is_first),
@@ -162,21 +170,18 @@ impl Connection {
     }
 
     fn receive_hocuspocus(&mut self, frame: Bytes, is_first: bool) {
-        let (address, parsed) = match parse_hocuspocus(&frame) {
-            Ok((_, Message::Ping)) => return self.send(frame::pong()),
-            Ok((_, Message::Pong)) => return,
-            Ok((address, message)) => (address, Ok(message)),
-            Err(error) => match message::address(&frame) {
-                Ok(address) => (address, Err(error)),
-                Err(_) => return self.close_malformed(),
-            },
+        let (address, parsed) = match split_hocuspocus(&frame) {
+            Ok((_, Ok(Message::Ping))) => return self.send(frame::pong()),
+            Ok((_, Ok(Message::Pong))) => return,
+            Ok(parts) => parts,
+            Err(_) => return self.close_malformed(),
         };
         // Not so Auth and CLOSE: a session-aware provider can share its socket with a plain one of the same
         // document, whose session they would hit.
         let may_fall_back = matches!(parsed, Ok(Message::Room(_)) | Err(_));
-        match self.sessions.find(&address, may_fall_back) {
+        match self.sessions.find(address, may_fall_back) {
             Some(at) => self.take(at, frame, parsed),
-            None => self.open(&address, frame, parsed, is_first),
+            None => self.open(&address.to_owned(), frame, parsed, is_first),
         }
     }
 
@@ -236,13 +241,14 @@ impl Connection {
             (_, Err(ProtocolError::UnknownMessage(_))) => self.ignored_frames += 1,
             (State::Waiting | State::Authenticating, Err(_)) => self.close_malformed(),
             (State::Waiting, Ok(Message::Auth { token, provider_version })) => {
+                self.sends_tokens = true;
                 self.authenticate(at, Some(token), provider_version);
             }
             (State::Waiting, Ok(Message::Close)) => {
                 self.sessions.remove(at);
             }
             (State::Waiting, Ok(_)) => {
-                if self.options.token_optional {
+                if self.options.token_optional && !self.sends_tokens {
                     self.authenticate(at, None, None);
                 }
                 self.queue(at, frame);
@@ -316,6 +322,8 @@ impl Connection {
     }
 
     fn deny(&mut self, at: usize, reason: &str, close: CloseReason) {
+        // Once is enough: what else the peer has sent without a token is not asked about again.
+        self.sends_tokens = true;
         let prefix = Prefix::new(&self.sessions[at].address, self.spoken_dialect());
         if self.sessions[at].state == State::Authenticating {
             // The answer itself: nobody holds anything for this session.
@@ -346,7 +354,7 @@ impl Connection {
         while self.sessions.index_of(number) == Some(at) && self.sessions[at].state == State::Open {
             let Some(frame) = self.sessions.pop(at) else { return };
             let parsed = match self.spoken_dialect() {
-                Dialect::Hocuspocus => parse_hocuspocus(&frame).map(|(_, message)| message),
+                Dialect::Hocuspocus => split_hocuspocus(&frame).and_then(|(_, parsed)| parsed),
                 Dialect::YWebsocket => parse_y_websocket(&frame),
             };
             if parsed != Ok(Message::Close) {
@@ -451,8 +459,7 @@ impl Connection {
             Some(Dialect::Hocuspocus) => CloseReason::CONNECTION_TIMEOUT,
             // y-websocket 3.1 takes a 44xx code for final; this peer may come back.
             Some(Dialect::YWebsocket) => {
-                let CloseReason { code, .. } = CloseReason::TRY_AGAIN_LATER;
-                CloseReason::new(code, CloseReason::CONNECTION_TIMEOUT.reason)
+                CloseReason { code: CloseReason::TRY_AGAIN_LATER.code, ..CloseReason::CONNECTION_TIMEOUT }
             }
         }
     }

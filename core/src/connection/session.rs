@@ -15,6 +15,9 @@
 //! | Open | deliver (`admit`: request, → Admitting) | request TokenSync | Leave, send Close, → – | TokenSync Rejected: Leave, send Close, → – |
 //! | Admitting | queue | queue | queue | Admitted: deliver, → Open, handle the queue · Dropped: → Open, handle the queue · Rejected: Leave, send Close, → – |
 //!
+//! `token_optional` holds for a peer that never sent a token and was never refused: a provider with a wrong
+//! token sends its first messages in the same breath, and is to be asked about once.
+//!
 //! In every state: a message that cannot be read closes the socket before Joining and the session
 //! after; an unknown type is ignored. What is queued behind a CLOSE is taken as if it had come after it, so a
 //! provider can detach and attach again before its first join is through. A y-websocket peer has one

@@ -145,40 +145,31 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Splits a Hocuspocus frame into its address and its message.
+/// Splits a Hocuspocus frame into its address and its message, which may be bad although the address is good.
 ///
 /// [`Message::Ping`] and [`Message::Pong`] are frames of a single byte without an address; theirs
 /// comes back empty. (Read as an address, that byte would announce more text than follows.)
 ///
 /// # Errors
-/// The address may be good although the message is not: see [`address`].
-pub fn parse_hocuspocus(frame: &Bytes) -> Result<(Text, Message), ProtocolError> {
+/// The address cannot be read.
+pub fn split_hocuspocus(frame: &Bytes) -> Result<(&str, Result<Message, ProtocolError>), ProtocolError> {
     match frame[..] {
-        [byte] if u64::from(byte) == types::PING => return Ok((Text::default(), Message::Ping)),
-        [byte] if u64::from(byte) == types::PONG => return Ok((Text::default(), Message::Pong)),
+        [byte] if u64::from(byte) == types::PING => return Ok(("", Ok(Message::Ping))),
+        [byte] if u64::from(byte) == types::PONG => return Ok(("", Ok(Message::Pong))),
         _ => {}
     }
     let mut reader = Reader::new(frame);
-    let address = Text::within(frame, reader.var_string()?);
-    let message = match reader.var_uint()? {
-        types::SYNC | types::SYNC_REPLY => Message::Room(sync_message(frame, &mut reader)?),
-        types::AWARENESS => Message::Room(Inbound::Awareness(body(frame, &mut reader)?)),
-        types::AUTH => auth_message(frame, &mut reader)?,
-        types::QUERY_AWARENESS => Message::Room(Inbound::QueryAwareness),
-        types::STATELESS => Message::Room(Inbound::Stateless(Text::within(frame, reader.var_string()?))),
-        kind @ types::BROADCAST_STATELESS => return Err(ProtocolError::ServerOnly(kind)),
-        types::CLOSE => Message::Close,
-        kind => return Err(ProtocolError::UnknownMessage(kind)),
-    };
-    Ok((address, message))
+    let address = reader.var_string()?;
+    Ok((address, hocuspocus_message(frame, &mut reader)))
 }
 
-/// Reads only the address of a Hocuspocus frame: whom a message concerns that cannot be read.
+/// As [`split_hocuspocus`], for frames of which all must be good.
 ///
 /// # Errors
-/// The frame does not start with a string.
-pub fn address(frame: &Bytes) -> Result<Text, ProtocolError> {
-    Ok(Text::within(frame, Reader::new(frame).var_string()?))
+/// Any [`ProtocolError`] of a frame that ends early, has an unknown type or one that only servers send.
+pub fn parse_hocuspocus(frame: &Bytes) -> Result<(Text, Message), ProtocolError> {
+    let (address, message) = split_hocuspocus(frame)?;
+    Ok((Text::within(frame, address), message?))
 }
 
 /// Reads a y-websocket frame. Its Auth type (2) only goes from server to client, so it is unknown here.
@@ -213,6 +204,19 @@ pub fn detect(first: &[u8]) -> Dialect {
         && reader.var_bytes().is_ok()
         && reader.is_empty();
     if opens_with_step1 { Dialect::YWebsocket } else { Dialect::Hocuspocus }
+}
+
+fn hocuspocus_message(frame: &Bytes, reader: &mut Reader<'_>) -> Result<Message, ProtocolError> {
+    match reader.var_uint()? {
+        types::SYNC | types::SYNC_REPLY => Ok(Message::Room(sync_message(frame, reader)?)),
+        types::AWARENESS => Ok(Message::Room(Inbound::Awareness(body(frame, reader)?))),
+        types::AUTH => auth_message(frame, reader),
+        types::QUERY_AWARENESS => Ok(Message::Room(Inbound::QueryAwareness)),
+        types::STATELESS => Ok(Message::Room(Inbound::Stateless(Text::within(frame, reader.var_string()?)))),
+        kind @ types::BROADCAST_STATELESS => Err(ProtocolError::ServerOnly(kind)),
+        types::CLOSE => Ok(Message::Close),
+        kind => Err(ProtocolError::UnknownMessage(kind)),
+    }
 }
 
 fn sync_message(frame: &Bytes, reader: &mut Reader<'_>) -> Result<Inbound, ProtocolError> {

@@ -69,6 +69,7 @@ impl Run {
             ["!", "timeout"] => Input::Timeout,
             ["!", "ended"] => Input::Ended,
             ["!", "closed"] => Input::Closed,
+            ["!", "unread"] => return self.connection.forgive_silence(self.now),
             ["@", seconds] => {
                 self.now += Duration::from_millis((seconds.parse::<f64>().unwrap() * 1000.0) as u64);
                 match self.connection.poll_timeout() {
