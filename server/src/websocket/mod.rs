@@ -24,7 +24,7 @@ use frame::{FrameError, FrameReader, Piece};
 /// Bytes taken from a socket at once.
 const READ_BYTES: usize = 64 * 1024;
 /// Time for the close frame to be taken and answered.
-const CLOSE_MAX: Duration = Duration::from_secs(2);
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
