@@ -10,6 +10,7 @@ pub mod net;
 pub mod peer;
 pub mod proc;
 pub mod relay;
+pub mod report;
 pub mod scan;
 pub mod scenario;
 pub mod trace;

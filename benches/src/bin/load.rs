@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use fidibus_bench::peer::{GENERATOR_CORE, Peer, Places, peers_folder};
 use fidibus_bench::proc::{pin, raise_file_limit, take_precedence};
+use fidibus_bench::report::{Note, Record, Results};
 use fidibus_bench::scenario::{Bench, Form, Measurement, Scenario};
 
 /// Measures sync servers on this machine, and checks on arrival that nothing was lost.
@@ -22,6 +23,15 @@ struct Arguments {
 enum Command {
     /// Measures.
     Run(RunArguments),
+    /// Writes report.md and report.html from figures that were measured before.
+    Report {
+        /// The figures, as `run` wrote them.
+        #[arg(long, default_value = "/tmp/fidibus-bench/results.jsonl")]
+        results: PathBuf,
+        /// Where the report goes.
+        #[arg(long, default_value = "benches/report")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(clap::Args)]
@@ -38,6 +48,9 @@ struct RunArguments {
     /// How often; the order of the servers changes each time.
     #[arg(long, default_value_t = 1)]
     repetitions: usize,
+    /// The folder that a report goes to, of all figures in the results file.
+    #[arg(long)]
+    report: Option<PathBuf>,
     /// Where the figures are appended, one JSON object a line.
     #[arg(long, default_value = "/tmp/fidibus-bench/results.jsonl")]
     results: PathBuf,
@@ -55,6 +68,7 @@ struct RunArguments {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Run(arguments) => run(&arguments),
+        Command::Report { results, folder } => Results::read(&results)?.write(&folder),
     }
 }
 
@@ -94,6 +108,7 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         arguments.scenarios.clone()
     };
     let mut results = OpenOptions::new().create(true).append(true).open(&arguments.results)?;
+    writeln!(results, "{}", serde_json::to_string(&Record::Run(Note::new(&bench.places)))?)?;
     for repetition in 1..=arguments.repetitions {
         for &scenario in &scenarios {
             let mut order: Vec<Peer> =
@@ -105,7 +120,11 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
                     Ok(measurements) => {
                         for measurement in measurements {
                             println!("{}", line(&measurement));
-                            writeln!(results, "{}", serde_json::to_string(&measurement)?)?;
+                            writeln!(
+                                results,
+                                "{}",
+                                serde_json::to_string(&Record::Measurement(measurement))?
+                            )?;
                         }
                     }
                     Err(error) => eprintln!("{} {}: {error:#}", scenario.name(), peer.name()),
@@ -113,7 +132,10 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(())
+    match &arguments.report {
+        Some(folder) => Results::read(&arguments.results)?.write(folder),
+        None => Ok(()),
+    }
 }
 
 fn line(measurement: &Measurement) -> String {

@@ -65,6 +65,8 @@ pub fn run(bench: &Bench, peer: Peer) -> anyhow::Result<Figures> {
     figures.put_spent(&spent);
     figures.put_counts(&counts, &spent);
     figures.put("calm_p99_ms", calm_counts.latency.quantile_ms(0.99));
+    let (calm_p99, p99) = (calm_counts.latency.quantile_ms(0.99), counts.latency.quantile_ms(0.99));
+    figures.put("p99_over_calm", p99 / calm_p99.max(f64::MIN_POSITIVE));
     let growth = |from: &Usage, to: &Usage| (to.rss_kb as f64 - from.rss_kb as f64) / 1000.0;
     // The document grows by the same in both windows; what is beyond that, the stalled readers cost.
     figures.put("rss_growth_calm_mb", growth(&before, &calm));
