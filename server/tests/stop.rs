@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use program::{Directory, Server, WAIT, command, http};
+use sqlx::Connection;
 use tungstenite::{Bytes, Message, WebSocket};
 
 fn connect(server: &Server, path: &str) -> WebSocket<TcpStream> {
@@ -92,6 +93,72 @@ fn many_sockets_are_closed_in_time() {
     drop(clients);
     assert_eq!(server.wait().0.code(), Some(0));
     assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+}
+
+/// Holds the write lock of the server's SQLite file until it is dropped, so that nothing can be saved.
+struct Lock {
+    runtime: tokio::runtime::Runtime,
+    connection: Option<sqlx::SqliteConnection>,
+}
+
+impl Lock {
+    fn take(directory: &Directory) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let url = format!("sqlite://{}/documents.db", directory.path().display());
+        let connection = runtime.block_on(async {
+            let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+            sqlx::raw_sql("begin immediate").execute(&mut connection).await.unwrap();
+            connection
+        });
+        Self { runtime, connection: Some(connection) }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let _ = self.runtime.block_on(connection.close());
+        }
+    }
+}
+
+/// A server whose document "doc" has a change that it cannot save.
+fn unable_to_save(directory: &Directory, deadline_ms: &str) -> (Server, Lock) {
+    let settings = [("DATABASE_URL", "sqlite:documents.db"), ("WS_SHUTDOWN_DEADLINE_MS", deadline_ms)];
+    let server = Server::start(directory, &settings);
+    let lock = Lock::take(directory);
+    let mut client = connect(&server, "/doc");
+    write(&mut client);
+    holds_text(&mut connect(&server, "/doc"));
+    (server, lock)
+}
+
+#[test]
+fn what_was_not_saved_is_named() {
+    let directory = Directory::new();
+    let (mut server, _lock) = unable_to_save(&directory, "1500");
+    let since = Instant::now();
+    server.signal("TERM");
+    let (status, errors) = server.wait();
+    assert_eq!(status.code(), Some(1));
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    let last = errors.last().unwrap();
+    assert!(last.starts_with("[ERROR] WebSocket shutdown incomplete"), "{errors:?}");
+    assert!(last.contains("doc"), "{errors:?}");
+}
+
+#[test]
+fn a_second_signal_later_ends_it_at_once() {
+    let directory = Directory::new();
+    let (mut server, _lock) = unable_to_save(&directory, "30000");
+    server.signal("INT");
+    std::thread::sleep(Duration::from_millis(1200));
+    let since = Instant::now();
+    server.signal("INT");
+    let (status, errors) = server.wait();
+    assert_eq!(status.code(), Some(1));
+    assert!(since.elapsed() < Duration::from_millis(500), "{:?}", since.elapsed());
+    assert!(errors.last().unwrap().starts_with("[ERROR] Second signal: exiting at once"), "{errors:?}");
 }
 
 /// A client that never answers the close frame holds the stop up for a moment, in which signals can be
