@@ -48,6 +48,11 @@ impl Sink for Socket {
     fn wake(&self) {
         self.bell.notify_one();
     }
+
+    fn refused(&self) {
+        self.bell.notify_one();
+        self.sink.refused();
+    }
 }
 
 /// Where a session's messages go.
@@ -82,6 +87,7 @@ pub(super) async fn drive<T: Transport>(
 ) -> CloseReason {
     let id = shared.next_connection_id();
     let mut driver = Driver::new(shared, id, handshake, transport.sink());
+    transport.outbox(&driver.outbox);
     driver.shared.connection_opened(id, &driver.outbox);
     tracing::info!(connection = %id, activeConnections = driver.shared.metrics.connections_open.value(), "WebSocket client connected");
     let reason = driver.serve(&mut transport).await;
@@ -428,7 +434,7 @@ impl Driver {
             if !matches!(flushed, Ok(crate::room::Written::Blocked)) {
                 break;
             }
-            if tokio::time::timeout_at(linger.into(), writable(&self.sink)).await.is_err() {
+            if !matches!(tokio::time::timeout_at(linger.into(), writable(&self.sink)).await, Ok(Ok(()))) {
                 break;
             }
         }

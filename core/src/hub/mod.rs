@@ -5,6 +5,7 @@ mod committer;
 mod decisions;
 mod direct;
 mod driver;
+mod host;
 mod loading;
 mod notices;
 mod registry;
@@ -17,9 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 pub use direct::{DirectConnection, DirectError};
+pub use host::{HostConnection, ReceiveError, Wake};
 pub use transport::{FrameSink, Incoming, Transport};
 
 use crate::auth::{AllowAll, Authenticator, Handshake};
@@ -52,6 +55,8 @@ struct Shared {
     connections_gone: Notify,
     next_connection: AtomicU64,
     shutting_down: AtomicBool,
+    /// Where the tasks of connections run that a host feeds from threads of its own.
+    runtime: Handle,
 }
 
 impl Shared {
@@ -166,6 +171,7 @@ impl HubBuilder {
             connections_gone: Notify::new(),
             next_connection: AtomicU64::new(1),
             shutting_down: AtomicBool::new(false),
+            runtime: Handle::current(),
             config: self.config,
         });
         if shared.hooks.wants(HookSet::ON_CONFIGURE) {

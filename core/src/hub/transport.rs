@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::error::{BoxError, CloseReason};
-use crate::room::Framing;
+use crate::room::{Framing, Outbox};
 
 /// What a socket yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub trait Transport: Send + 'static {
     /// The half that is written to, from any task.
     fn sink(&self) -> Arc<dyn FrameSink>;
 
+    /// Is shown what is to be sent, before anything is: for fronts that take frames instead of bytes.
+    fn outbox(&mut self, _outbox: &Arc<Outbox>) {}
+
     /// Sends the close frame behind what is queued, and ends the socket. Bounded by seconds.
     fn close(&mut self, reason: &CloseReason) -> impl Future<Output = ()> + Send;
 }
@@ -47,6 +50,9 @@ pub trait FrameSink: Send + Sync + 'static {
     /// # Errors
     /// `WouldBlock`, or the socket is dead.
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Frames wait that were not taken: a front that takes frames wakes its host. Called under no lock.
+    fn refused(&self) {}
 
     /// Ready when the socket takes bytes again. Only the connection's task calls it.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;

@@ -24,6 +24,8 @@ pub enum Framing {
     WebSocket,
     /// The bare bytes; the front keeps frames apart itself.
     None,
+    /// Nothing is written: the front takes whole frames with [`Outbox::pop`].
+    Whole,
 }
 
 /// The socket of a connection as its outbox sees it. Called from any task; must not block.
@@ -39,6 +41,11 @@ pub trait Sink: Send + Sync + 'static {
 
     /// Wakes the connection's task: there is a note, or bytes that the socket did not take.
     fn wake(&self);
+
+    /// Frames wait that the socket did not take; called once per blockage, and under no lock.
+    fn refused(&self) {
+        self.wake();
+    }
 }
 
 /// What a room tells a connection besides frames.
@@ -213,12 +220,17 @@ impl Outbox {
         self.bytes.store(0, Ordering::Release);
     }
 
-    /// Takes the oldest frame: for fronts that carry frames, not bytes.
+    /// Takes the oldest frame: for fronts that carry frames, not bytes. Taking the last one ends the
+    /// blockage, so the next frame is reported to the sink again.
     pub fn pop(&self, now: Instant) -> Option<Frame> {
         let mut queue = self.lock();
         let frame = queue.frames.pop_front()?;
-        queue.progress_at = (!queue.frames.is_empty()).then_some(now);
         self.bytes.fetch_sub(frame.len(), Ordering::AcqRel);
+        if queue.frames.is_empty() {
+            self.drained(&mut queue);
+        } else {
+            queue.progress_at = Some(now);
+        }
         Some(frame)
     }
 
@@ -228,16 +240,22 @@ impl Outbox {
     /// # Errors
     /// What the sink says, but for `WouldBlock`, which is [`Written::Blocked`].
     pub fn flush(&self, now: Instant) -> io::Result<Written> {
-        let was_blocked = self.is_blocked();
-        let written = self.write_queue(now);
-        if !was_blocked && !matches!(written, Ok(Written::All)) {
+        let mut newly_blocked = false;
+        let written = self.write_queue(now, &mut newly_blocked);
+        if newly_blocked {
+            self.sink.refused();
+        } else if written.is_err() {
             self.sink.wake();
         }
         written
     }
 
-    fn write_queue(&self, now: Instant) -> io::Result<Written> {
+    fn write_queue(&self, now: Instant, newly_blocked: &mut bool) -> io::Result<Written> {
         let mut queue = self.lock();
+        if self.framing == Framing::Whole && !queue.frames.is_empty() {
+            *newly_blocked = !self.blocked.swap(true, Ordering::AcqRel);
+            return Ok(Written::Blocked);
+        }
         while !queue.frames.is_empty() {
             let result = match self.write_once(&queue) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
@@ -250,19 +268,24 @@ impl Outbox {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked.store(true, Ordering::Release);
+                    *newly_blocked = !self.blocked.swap(true, Ordering::AcqRel);
                     return Ok(Written::Blocked);
                 }
                 Err(error) => return Err(error),
             }
         }
+        self.drained(&mut queue);
+        Ok(Written::All)
+    }
+
+    fn drained(&self, queue: &mut Queue) {
         // Memory that a burst took is given back; an idle outbox holds nothing.
         if queue.frames.capacity() > 16 {
             queue.frames = VecDeque::new();
         }
         queue.progress_at = None;
+        // Under the queue's lock: whoever pushes next must see it, or its frame would wait unseen.
         self.blocked.store(false, Ordering::Release);
-        Ok(Written::All)
     }
 
     fn write_once(&self, queue: &Queue) -> io::Result<usize> {
