@@ -181,7 +181,7 @@ impl Connection {
         let may_fall_back = matches!(parsed, Ok(Message::Room(_)) | Err(_));
         match self.sessions.find(address, may_fall_back) {
             Some(at) => self.take(at, frame, parsed),
-            None => self.open(&address.to_owned(), frame, parsed, is_first),
+            None => self.open(address.to_owned(), frame, parsed, is_first),
         }
     }
 
@@ -208,7 +208,7 @@ impl Connection {
     }
 
     /// A message to an address without a session.
-    fn open(&mut self, raw: &str, frame: Bytes, parsed: Result<Message, ProtocolError>, is_first: bool) {
+    fn open(&mut self, raw: String, frame: Bytes, parsed: Result<Message, ProtocolError>, is_first: bool) {
         let message = match parsed {
             Ok(Message::Close | Message::Ping | Message::Pong) => return,
             Err(ProtocolError::UnknownMessage(_)) => return self.ignored_frames += 1,
@@ -216,14 +216,14 @@ impl Connection {
             Ok(message) => message,
         };
         let limits = &self.options.limits;
-        let address = match Address::parse(raw) {
+        let address = match Address::parse(&raw) {
             Ok(_) if !self.sessions.may_start(limits) => return self.close(CloseReason::RESET_CONNECTION),
             Ok(address) if self.sessions.len() < limits.sessions_per_connection_max => address,
             // Refused like any denial, without asking anybody: stock lets a blank name through its auth hooks
             // and fails in createDocument. What follows an Auth message in the same breath is passed over.
             _ => match message {
                 Message::Auth { .. } if raw.len() <= ADDRESS_BYTES_MAX => {
-                    return self.send_permission_denied(&Prefix::of_wire_address(raw), PERMISSION_DENIED);
+                    return self.send_permission_denied(&Prefix::of_wire_address(&raw), PERMISSION_DENIED);
                 }
                 _ if is_first => return self.close(CloseReason::FORBIDDEN),
                 _ => return,
