@@ -1,5 +1,6 @@
 //! The SQLite store: the conformance suite on files of its own, and what only files can get wrong.
 #![cfg(all(feature = "sqlite", feature = "test-util"))]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

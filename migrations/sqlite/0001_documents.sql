@@ -14,7 +14,6 @@ create table if not exists yjs_update_log (
 );
 
 create index if not exists yjs_update_log_document_id_idx on yjs_update_log (document_id);
-create index if not exists yjs_update_log_created_at_idx on yjs_update_log (created_at);
 
 -- What is our own carries a prefix, since SQLite has no schemas. Losing any of these tables loses no edit.
 

@@ -1,35 +1,96 @@
-//! The bytes of stored documents: merging, checking and the sifting of log rows. The one place where a
-//! store touches the contents of an update.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+//! The bytes of stored documents: checking, merging and what they cover. The one place where a store
+//! touches the contents of an update.
 
 use bytes::Bytes;
-use yrs::updates::decoder::Decode;
 
 use super::{LogId, QuarantinedRow, StoredDocument};
+use crate::log::{LogOptions, ScanError, StructLog, Verdict, scan_update};
+use crate::protocol::varint::{Reader, write_var_uint};
 
 /// An update without structs and deletes: what a row holds before its first snapshot.
 pub(crate) const EMPTY_UPDATE: &[u8] = &[0, 0];
+
+/// The content ref of a struct that has a length and nothing else (yjs `structs/GC.js`).
+const GC: u8 = 0;
 
 /// Bytes that are no Yjs update v1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a Yjs update: {0}")]
 pub(crate) struct Unreadable(pub(crate) String);
 
-/// Whether these bytes can be read as an update.
-pub(crate) fn check(update: &[u8]) -> Result<(), Unreadable> {
-    contained(|| yrs::Update::decode_v1(update).map(drop).map_err(|error| Unreadable(error.to_string())))
+impl From<ScanError> for Unreadable {
+    fn from(error: ScanError) -> Self {
+        Self(error.to_string())
+    }
 }
 
-/// One update with everything that either holds.
-pub(crate) fn merge(existing: &[u8], new: &[u8]) -> Result<Bytes, Unreadable> {
+/// Whether these bytes can be read as an update.
+pub(crate) fn check(update: &[u8]) -> Result<(), Unreadable> {
+    // What no peer may send, an old state may hold: the second opinion is the milder one.
+    scan_update(update).map(drop).or_else(|_| read(update).map(drop))
+}
+
+/// Reads an update, whatever it may lack.
+pub(crate) fn read(update: &[u8]) -> Result<StructLog, Unreadable> {
+    // Stored bytes lose nothing: deleted content is the room's to give up, waiting parts stay.
+    let options = LogOptions { gc: false, pending_bytes_max: usize::MAX };
+    Ok(StructLog::load(options, update)?)
+}
+
+/// One update with everything that either holds. `new` itself, where that is all.
+pub(crate) fn merge(existing: &[u8], new: &Bytes) -> Result<Bytes, Unreadable> {
+    merge_read(existing, new, read(new)?)
+}
+
+/// [`merge`], with `new` read already.
+pub(crate) fn merge_read(existing: &[u8], new: &Bytes, mut log: StructLog) -> Result<Bytes, Unreadable> {
     if existing == EMPTY_UPDATE {
-        check(new)?;
-        return Ok(Bytes::copy_from_slice(new));
+        return Ok(new.clone());
     }
-    contained(|| {
-        yrs::merge_updates_v1([existing, new]).map(Bytes::from).map_err(|error| Unreadable(error.to_string()))
-    })
+    match log.apply(existing) {
+        Ok(applied) if applied.verdict == Verdict::Known => return Ok(new.clone()),
+        Ok(_) => {}
+        Err(_) => {
+            log = read(existing)?;
+            log.apply(new)?;
+        }
+    }
+    if log.pending().next().is_none() {
+        return Ok(log.encode().into());
+    }
+    // Parts that wait for others are no part of a state, but they are stored: yrs writes them behind holes.
+    let parts = [existing, new];
+    yrs::merge_updates_v1(parts).map(Bytes::from).map_err(|error| Unreadable(error.to_string()))
+}
+
+/// What a state covers, as an update without content: whoever knows all of it knows all of the state.
+/// `None` for a state that lacks something itself.
+pub(crate) fn coverage(log: &StructLog) -> Option<Vec<u8>> {
+    if log.pending().next().is_some() {
+        return None;
+    }
+    let state_vector = log.state_vector();
+    let mut reader = Reader::new(&state_vector);
+    let clients = reader.var_uint().ok()?;
+    let mut covered = Vec::with_capacity(state_vector.len() * 2);
+    write_var_uint(&mut covered, clients);
+    for _ in 0..clients {
+        let (client, clock) = (reader.var_uint().ok()?, reader.var_uint().ok()?);
+        write_var_uint(&mut covered, 1);
+        write_var_uint(&mut covered, client);
+        write_var_uint(&mut covered, 0);
+        covered.push(GC);
+        write_var_uint(&mut covered, clock);
+    }
+    // The difference to one's own clocks: no structs, which is one byte, and all deletes.
+    let deletes = log.diff(&state_vector).ok()?;
+    covered.extend_from_slice(deletes.get(1..)?);
+    Some(covered)
+}
+
+/// Whether a state holds all that another one [covers](coverage).
+pub(crate) fn covers(log: &StructLog, coverage: &[u8]) -> bool {
+    log.verdict(coverage).is_ok_and(|verdict| verdict == Verdict::Known)
 }
 
 /// Makes what `load` answers from the rows of a document: unreadable rows of the log are set aside, an
@@ -46,21 +107,111 @@ pub(crate) fn assemble(snapshot: Option<Bytes>, rows: Vec<(LogId, Bytes)>) -> St
     document
 }
 
-// A panic while stored bytes are read says the same as an error: they are not what they should be.
-fn contained<T>(read: impl FnOnce() -> Result<T, Unreadable>) -> Result<T, Unreadable> {
-    catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(Unreadable("its contents are inconsistent".into())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use yrs::updates::decoder::Decode;
+    use yrs::{Doc, GetString, ReadTxn, StateVector, Text, Transact, Update};
+
+    /// A document that writes and deletes, and the update of each step.
+    fn edits(client: u64, steps: u32) -> (Doc, Vec<Bytes>) {
+        let doc = Doc::with_client_id(client);
+        let text = doc.get_or_insert_text("text");
+        let updates = (0..steps).map(|step| {
+            let mut txn = doc.transact_mut();
+            text.insert(&mut txn, step / 2, "ab");
+            if step % 3 == 2 {
+                text.remove_range(&mut txn, step / 3, 1);
+            }
+            Bytes::from(txn.encode_update_v1())
+        });
+        let updates = updates.collect();
+        (doc, updates)
+    }
+
+    fn state(doc: &Doc) -> Bytes {
+        doc.transact().encode_state_as_update_v1(&StateVector::default()).into()
+    }
+
+    fn text_of(updates: &[&[u8]]) -> String {
+        let doc = Doc::new();
+        let text = doc.get_or_insert_text("text");
+        for update in updates {
+            doc.transact_mut().apply_update(Update::decode_v1(update).unwrap()).unwrap();
+        }
+        text.get_string(&doc.transact())
+    }
 
     #[test]
-    fn garbage_is_refused_by_both() {
+    fn garbage_is_refused_by_all() {
+        let empty = Bytes::from_static(EMPTY_UPDATE);
+        let garbage = Bytes::from_static(b"\x01garbage");
         assert!(check(b"\xff\xff\xff garbage").is_err());
-        assert!(merge(EMPTY_UPDATE, b"\x01garbage").is_err());
-        assert!(merge(b"\x01garbage", EMPTY_UPDATE).is_err());
-        assert_eq!(merge(EMPTY_UPDATE, EMPTY_UPDATE).unwrap(), EMPTY_UPDATE);
+        assert!(merge(EMPTY_UPDATE, &garbage).is_err());
+        assert!(merge(&garbage, &empty).is_err());
+        assert_eq!(merge(EMPTY_UPDATE, &empty).unwrap(), EMPTY_UPDATE);
+    }
+
+    #[test]
+    fn a_state_that_holds_the_other_is_taken_byte_by_byte() {
+        let (doc, updates) = edits(1, 30);
+        let whole = state(&doc);
+        for older in &updates {
+            assert_eq!(merge(older, &whole).unwrap(), whole);
+        }
+        // The other way round, what is stored wins: nothing of it is forgotten.
+        assert_eq!(text_of(&[&merge(&whole, &updates[0]).unwrap()]), text_of(&[&whole]));
+    }
+
+    #[test]
+    fn states_of_two_writers_are_joined() {
+        let ((one, _), (two, _)) = (edits(1, 30), edits(2, 17));
+        let (one, two) = (state(&one), state(&two));
+        let merged = merge(&one, &two).unwrap();
+        assert_eq!(text_of(&[&merged]), text_of(&[&one, &two]));
+        assert_eq!(merge(&merged, &one).unwrap(), merge(&merged, &two).unwrap());
+    }
+
+    #[test]
+    fn parts_that_wait_are_kept_until_what_they_miss_comes() {
+        let (doc, updates) = edits(1, 12);
+        let mut stored = updates[11].clone();
+        // Backwards: each depends on one that comes later.
+        for update in updates[..11].iter().rev() {
+            stored = merge(&stored, update).unwrap();
+        }
+        assert_eq!(text_of(&[&stored]), text_of(&[&state(&doc)]));
+        assert_eq!(read(&stored).unwrap().pending().count(), 0);
+    }
+
+    #[test]
+    fn coverage_tells_more_from_less() {
+        let (doc, updates) = edits(1, 30);
+        let whole = read(&state(&doc)).unwrap();
+        let mut part = read(EMPTY_UPDATE).unwrap();
+        for update in &updates {
+            let covered = coverage(&whole).unwrap();
+            assert!(!covers(&part, &covered), "before the last edit");
+            part.apply(update).unwrap();
+            assert!(covers(&whole, &coverage(&part).unwrap()));
+        }
+        assert!(covers(&part, &coverage(&whole).unwrap()));
+        let (other, _) = edits(2, 3);
+        let other = read(&state(&other)).unwrap();
+        assert!(!covers(&whole, &coverage(&other).unwrap()) && !covers(&other, &coverage(&whole).unwrap()));
+        assert_eq!(coverage(&read(&updates[5]).unwrap()), None, "it lacks what came before");
+    }
+
+    #[test]
+    fn a_deletion_alone_makes_a_difference() {
+        let doc = Doc::with_client_id(7);
+        let text = doc.get_or_insert_text("text");
+        text.insert(&mut doc.transact_mut(), 0, "abc");
+        let before = state(&doc);
+        text.remove_range(&mut doc.transact_mut(), 1, 1);
+        let after = state(&doc);
+        assert!(!covers(&read(&before).unwrap(), &coverage(&read(&after).unwrap()).unwrap()));
+        assert!(covers(&read(&after).unwrap(), &coverage(&read(&before).unwrap()).unwrap()));
+        assert_eq!(text_of(&[&merge(&after, &before).unwrap()]), "ac");
     }
 }

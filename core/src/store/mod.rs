@@ -5,16 +5,22 @@
 pub mod conformance;
 mod memory;
 mod merge;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod snapshot;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{Migration, MigrationMode, PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
+use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -62,7 +68,10 @@ pub trait DocumentStore: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Reads a document; `None` when it was never stored.
-    fn load<'a>(&'a self, document: &'a DocumentName) -> BoxFuture<'a, Result<Option<StoredDocument>, StoreError>>;
+    fn load<'a>(
+        &'a self,
+        document: &'a DocumentName,
+    ) -> BoxFuture<'a, Result<Option<StoredDocument>, StoreError>>;
 
     /// Writes a snapshot, and folds exactly the log rows named: they are in the snapshot and are not
     /// loaded again. Names of rows that are gone, that are another document's or that are quarantined
@@ -115,4 +124,11 @@ pub trait UpdateLog: Send + Sync + 'static {
     /// appending them again is harmless (updates are idempotent). The ids are those of the batches, in
     /// their order.
     fn append<'a>(&'a self, batches: &'a [LogBatch]) -> BoxFuture<'a, Result<Vec<LogId>, StoreError>>;
+
+    /// Deletes rows that are folded and were kept as history for longer than `age`, and answers how many: a
+    /// bounded number per call, so it is repeated until it answers zero. Rows that no snapshot holds and
+    /// quarantined ones stay. A log that keeps no history has nothing to do.
+    fn prune(&self, _age: Duration) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(ready(Ok(0)))
+    }
 }

@@ -1,100 +1,119 @@
 //! How a snapshot in a database is checked and replaced: the rules that the SQL stores share. No SQL here.
+//!
+//! Beside each snapshot stands its checksum, and what it covers. A new snapshot that holds all of that
+//! replaces the old one unread; any other is merged into it.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::merge::{EMPTY_UPDATE, Unreadable, check, merge};
+use super::merge::{EMPTY_UPDATE, Unreadable, check, coverage, covers, merge_read, read};
+use crate::log::StructLog;
 
 /// Work on more bytes than this leaves the thread that serves sockets.
 const INLINE_BYTES_MAX: usize = 128 * 1024;
 
-/// Bytes and their SHA-256: the one that `select sha256(data)` answers on PostgreSQL.
+/// Coverage is worth keeping while it is small beside its snapshot: it is read and written with each.
+const COVERAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// What we noted beside a snapshot when we wrote it; nothing, where another program was the last to.
+#[derive(Debug, Default)]
+pub(crate) struct Seal {
+    pub(crate) sha256: Option<Vec<u8>>,
+    pub(crate) coverage: Option<Vec<u8>>,
+}
+
+/// A snapshot to be written, and its seal.
 pub(crate) struct Sealed {
     pub(crate) update: Bytes,
+    /// The one that `select sha256(data)` answers on PostgreSQL.
     pub(crate) sha256: [u8; 32],
-}
-
-impl Sealed {
-    fn new(update: Bytes) -> Self {
-        let sha256 = Sha256::digest(&update).into();
-        Self { update, sha256 }
-    }
-}
-
-/// A snapshot as it stands in its row.
-pub(crate) struct Found {
-    pub(crate) update: Bytes,
-    /// The checksum, where we were the last to write the row.
-    pub(crate) sha256: Option<Vec<u8>>,
-}
-
-impl Found {
-    /// Whether the bytes are those that were written, and an update.
-    fn verify(&self) -> Result<(), Unreadable> {
-        if let Some(expected) = &self.sha256
-            && Sha256::digest(&self.update).as_slice() != expected.as_slice()
-        {
-            return Err(Unreadable("it is not what was written (checksum)".into()));
-        }
-        check(&self.update)
-    }
+    pub(crate) coverage: Option<Vec<u8>>,
 }
 
 /// What keeps a snapshot from being loaded or replaced.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
     /// What is stored: its bytes stay as they are.
-    #[error("the stored snapshot of {document:?} cannot be read and is kept untouched")]
-    Stored {
-        document: String,
-        #[source]
-        source: Unreadable,
-    },
+    #[error("the stored snapshot of {document:?} cannot be read and is kept untouched: {reason}")]
+    Stored { document: String, reason: Unreadable },
     /// What the caller handed in.
-    #[error("the new snapshot of {document:?} cannot be read and was not stored")]
-    New {
-        document: String,
-        #[source]
-        source: Unreadable,
-    },
+    #[error("the new snapshot of {document:?} cannot be read and was not stored: {reason}")]
+    New { document: String, reason: Unreadable },
 }
 
 /// Answers the bytes of a row that may be loaded.
-pub(crate) async fn open(document: &str, found: Found) -> Result<Bytes, SnapshotError> {
-    aside(found.update.len(), move || found.verify().map(|()| found.update))
-        .await
-        .map_err(|source| SnapshotError::Stored { document: document.to_owned(), source })
+pub(crate) async fn open(document: &str, update: Bytes, seal: Seal) -> Result<Bytes, SnapshotError> {
+    let verified = aside(update.len(), move || {
+        verify(&update, &seal)?;
+        check(&update).map(|()| update)
+    });
+    verified.await.map_err(|reason| SnapshotError::Stored { document: document.to_owned(), reason })
 }
 
-/// What is to be written: the new snapshot, merged into the one that was found. `None` where that would
-/// change nothing.
-pub(crate) async fn settle(
-    document: &str,
-    found: Option<Found>,
-    new: Bytes,
-) -> Result<Option<Sealed>, SnapshotError> {
-    let bytes = new.len() + found.as_ref().map_or(0, |found| found.update.len());
-    let outcome = aside(bytes, move || {
-        check(&new).map_err(|error| (true, error))?;
-        let Some(found) = found else { return Ok(Some(Sealed::new(new))) };
-        found.verify().map_err(|error| (false, error))?;
-        if found.update == EMPTY_UPDATE {
-            return Ok(Some(Sealed::new(new)));
+/// A new snapshot that was read.
+pub(crate) struct Snapshot {
+    document: String,
+    update: Bytes,
+    log: StructLog,
+}
+
+impl Snapshot {
+    pub(crate) async fn read(document: &str, update: Bytes) -> Result<Self, SnapshotError> {
+        let read = aside(update.len(), move || read(&update).map(|log| (update, log)));
+        match read.await {
+            Ok((update, log)) => Ok(Self { document: document.to_owned(), update, log }),
+            Err(reason) => Err(SnapshotError::New { document: document.to_owned(), reason }),
         }
-        if found.sha256.is_some() && found.update == new {
-            return Ok(None);
+    }
+
+    /// Whether it holds all that the stored one does, so that it can take its place unread.
+    pub(crate) fn covers(&self, seal: &Seal) -> bool {
+        seal.sha256.is_some() && seal.coverage.as_ref().is_some_and(|coverage| covers(&self.log, coverage))
+    }
+
+    /// Makes it ready to be written as it is.
+    pub(crate) async fn seal(self) -> Sealed {
+        aside(self.update.len(), move || Sealed::new(self.update, &self.log)).await
+    }
+
+    /// Merges it into the stored one.
+    pub(crate) async fn merge(self, stored: Bytes, seal: Seal) -> Result<Sealed, SnapshotError> {
+        let Self { document, update, log } = self;
+        let merged = aside(update.len() + stored.len(), move || {
+            verify(&stored, &seal)?;
+            if stored == EMPTY_UPDATE {
+                return Ok(Sealed::new(update, &log));
+            }
+            // What is in the way now is what is stored: the new one was read before.
+            check(&stored)?;
+            let merged = merge_read(&stored, &update, log)?;
+            let log = read(&merged)?;
+            Ok(Sealed::new(merged, &log))
+        });
+        merged.await.map_err(|reason| SnapshotError::Stored { document, reason })
+    }
+}
+
+impl Sealed {
+    fn new(update: Bytes, log: &StructLog) -> Self {
+        let sha256 = Sha256::digest(&update).into();
+        let coverage = coverage(log).filter(|coverage| coverage.len() <= COVERAGE_BYTES_MAX);
+        Self { update, sha256, coverage }
+    }
+
+    /// Whether it is what is stored already.
+    pub(crate) fn is(&self, seal: &Seal) -> bool {
+        seal.sha256.as_deref() == Some(&self.sha256[..])
+    }
+}
+
+fn verify(update: &[u8], seal: &Seal) -> Result<(), Unreadable> {
+    match &seal.sha256 {
+        Some(expected) if Sha256::digest(update).as_slice() != expected.as_slice() => {
+            Err(Unreadable("it is not what was written (checksum)".into()))
         }
-        let merged = merge(&found.update, &new).map_err(|error| (true, error))?;
-        Ok((found.sha256.is_none() || merged != found.update).then(|| Sealed::new(merged)))
-    });
-    outcome.await.map_err(|(is_new, source)| {
-        let document = document.to_owned();
-        if is_new {
-            SnapshotError::New { document, source }
-        } else {
-            SnapshotError::Stored { document, source }
-        }
-    })
+        _ => Ok(()),
+    }
 }
 
 async fn aside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -4,6 +4,8 @@
 pub mod document;
 pub mod edits;
 pub mod log;
+#[cfg(feature = "postgres")]
+pub mod postgres_server;
 
 use crate::auth::BoxFuture;
 use crate::store::DocumentStore;

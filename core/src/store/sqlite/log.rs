@@ -1,5 +1,7 @@
 //! The statements on the update log.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
@@ -10,6 +12,9 @@ use crate::store::{LogBatch, LogId, QuarantinedRow};
 /// Inserts take as many rows as they can of these counts: few statements for any number of rows, and few
 /// enough different ones that all stay prepared.
 const ROWS_PER_INSERT: [usize; 4] = [256, 32, 8, 1];
+
+/// Rows that one call of `prune` deletes at most.
+const PRUNE_ROWS_MAX: i64 = 10_000;
 
 /// The rows that no snapshot holds yet, in order.
 pub(super) async fn unfolded(
@@ -117,4 +122,19 @@ pub(super) async fn quarantine(
         .await?;
     }
     Ok(())
+}
+
+/// Deletes history that is older than this; what is not folded stays. Its marks go with it.
+pub(super) async fn prune(connection: &mut SqliteConnection, age: Duration) -> Result<u64, sqlx::Error> {
+    let pruned = sqlx::query(
+        "delete from yjs_update_log where id in (
+             select l.id from (select log_id from fidibus_folded order by log_id limit ?2) f
+             join yjs_update_log l on l.id = f.log_id
+             where julianday(l.created_at) < julianday('now') - ?1 / 86400.0)",
+    )
+    .bind(age.as_secs_f64())
+    .bind(PRUNE_ROWS_MAX)
+    .execute(connection)
+    .await?;
+    Ok(pruned.rows_affected())
 }

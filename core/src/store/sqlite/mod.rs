@@ -6,13 +6,14 @@ mod log;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Row, SqliteConnection};
 
 use super::merge::assemble;
-use super::snapshot::{self, Found};
+use super::snapshot::{self, Seal, Sealed, Snapshot};
 use super::{DocumentStore, LogBatch, LogId, StoredDocument, UpdateLog};
 use crate::auth::BoxFuture;
 use crate::error::StoreError;
@@ -66,12 +67,12 @@ impl SqliteStore {
         // One transaction, so that a row that is folded meanwhile is seen either in the log or in the
         // snapshot.
         let mut tx = self.inner.readers.begin().await.map_err(|error| self.failed(error))?;
-        let Some(found) = find(&mut tx, document).await.map_err(|error| self.failed(error))? else {
+        let Some((update, seal)) = read(&mut tx, document).await.map_err(|error| self.failed(error))? else {
             return Ok(None);
         };
         let rows = log::unfolded(&mut tx, document).await.map_err(|error| self.failed(error))?;
         tx.commit().await.map_err(|error| self.failed(error))?;
-        let snapshot = snapshot::open(document.as_str(), found).await;
+        let snapshot = snapshot::open(document.as_str(), update, seal).await;
         let snapshot = snapshot.map_err(|error| StoreError::permanent(NAME, error))?;
         let assembled = assemble(Some(snapshot), rows);
         if !assembled.quarantined.is_empty() {
@@ -88,10 +89,20 @@ impl SqliteStore {
         update: Bytes,
         folded: &[LogId],
     ) -> Result<(), StoreError> {
+        // Before the file is locked: the larger part of the work.
+        let snapshot = Snapshot::read(document.as_str(), update).await;
+        let snapshot = snapshot.map_err(|error| StoreError::permanent(NAME, error))?;
         let mut tx = self.begin().await?;
-        let found = find(&mut tx, document).await.map_err(|error| self.failed(error))?;
-        let settled = snapshot::settle(document.as_str(), found, update).await;
-        if let Some(sealed) = settled.map_err(|error| StoreError::permanent(NAME, error))? {
+        let stored = seal(&mut tx, document).await.map_err(|error| self.failed(error))?;
+        let sealed = match &stored {
+            Some(seal) if !snapshot.covers(seal) => {
+                let read = read(&mut tx, document).await.map_err(|error| self.failed(error))?;
+                let (update, seal) = read.unwrap_or_default();
+                snapshot.merge(update, seal).await.map_err(|error| StoreError::permanent(NAME, error))?
+            }
+            _ => snapshot.seal().await,
+        };
+        if !stored.is_some_and(|seal| sealed.is(&seal)) {
             write(&mut tx, document, &sealed).await.map_err(|error| self.failed(error))?;
         }
         if !folded.is_empty() {
@@ -135,16 +146,24 @@ impl SqliteStore {
         Ok(ids)
     }
 
+    async fn prune_history(&self, age: Duration) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let rows = log::prune(&mut tx, age).await.map_err(|error| self.failed(error))?;
+        tx.commit().await.map_err(|error| self.failed(error))?;
+        Ok(rows)
+    }
+
     // Immediate: a transaction that reads first and writes later could be refused in the middle.
     async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, StoreError> {
         self.inner.writer.begin_with("begin immediate").await.map_err(|error| self.failed(error))
     }
 }
 
-async fn find(
+/// The snapshot of a document with its seal.
+async fn read(
     connection: &mut SqliteConnection,
     document: &DocumentName,
-) -> Result<Option<Found>, sqlx::Error> {
+) -> Result<Option<(Bytes, Seal)>, sqlx::Error> {
     let row = sqlx::query(
         "select d.data, s.sha256 from yjs_document d
          left join fidibus_snapshot s on s.document_id = d.id and s.written_at = d.updated_at
@@ -154,18 +173,31 @@ async fn find(
     .fetch_optional(connection)
     .await?;
     row.map(|row| {
-        Ok(Found {
-            update: row.try_get::<Vec<u8>, _>(0)?.into(),
-            sha256: row.try_get::<Option<Vec<u8>>, _>(1)?,
-        })
+        Ok((row.try_get::<Vec<u8>, _>(0)?.into(), Seal { sha256: row.try_get(1)?, coverage: None }))
     })
     .transpose()
+}
+
+/// The seal alone, empty where another program wrote the snapshot.
+async fn seal(
+    connection: &mut SqliteConnection,
+    document: &DocumentName,
+) -> Result<Option<Seal>, sqlx::Error> {
+    let row = sqlx::query(
+        "select s.sha256, s.coverage from yjs_document d
+         left join fidibus_snapshot s on s.document_id = d.id and s.written_at = d.updated_at
+         where d.id = ?",
+    )
+    .bind(document.as_str())
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| Ok(Seal { sha256: row.try_get(0)?, coverage: row.try_get(1)? })).transpose()
 }
 
 async fn write(
     connection: &mut SqliteConnection,
     document: &DocumentName,
-    sealed: &snapshot::Sealed,
+    sealed: &Sealed,
 ) -> Result<(), sqlx::Error> {
     let written_at: String = sqlx::query_scalar(
         "insert into yjs_document (id, data, updated_at) values (?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
@@ -177,11 +209,13 @@ async fn write(
     .fetch_one(&mut *connection)
     .await?;
     sqlx::query(
-        "insert into fidibus_snapshot (document_id, sha256, written_at) values (?, ?, ?)
-         on conflict (document_id) do update set sha256 = excluded.sha256, written_at = excluded.written_at",
+        "insert into fidibus_snapshot (document_id, sha256, coverage, written_at) values (?, ?, ?, ?)
+         on conflict (document_id) do update
+         set sha256 = excluded.sha256, coverage = excluded.coverage, written_at = excluded.written_at",
     )
     .bind(document.as_str())
     .bind(&sealed.sha256[..])
+    .bind(sealed.coverage.as_deref())
     .bind(written_at)
     .execute(connection)
     .await?;
@@ -245,5 +279,9 @@ impl DocumentStore for SqliteStore {
 impl UpdateLog for SqliteStore {
     fn append<'a>(&'a self, batches: &'a [LogBatch]) -> BoxFuture<'a, Result<Vec<LogId>, StoreError>> {
         Box::pin(self.append_batches(batches))
+    }
+
+    fn prune(&self, age: Duration) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.prune_history(age))
     }
 }
