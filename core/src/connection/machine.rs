@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::session::{Session, State, session_of};
+use super::session::{ADDRESS_BYTES_MAX, Session, State, session_of};
 use super::sessions::Sessions;
 use super::{Completion, ConnectionOptions, Input, Output, Request, Ticket};
 use crate::auth::Access;
 use crate::error::{CloseReason, ProtocolError};
-use crate::id::{Address, ConnectionId, DocumentName, SessionKey};
+use crate::id::{Address, ConnectionId, SessionKey};
 use crate::protocol::Dialect;
 use crate::protocol::frame::{self, Prefix};
 use crate::protocol::message::{Inbound, Message, Text, detect, parse_y_websocket, split_hocuspocus};
@@ -21,8 +21,7 @@ use crate::protocol::message::{Inbound, Message, Text, detect, parse_y_websocket
 /// What Hocuspocus tells where an error has no reason of its own (`ClientConnection.ts`, 516).
 const PERMISSION_DENIED: &str = "permission-denied";
 
-/// The longest address that is answered when it is refused.
-const ADDRESS_BYTES_MAX: usize = DocumentName::BYTES_MAX + 1 + Address::SESSION_ID_BYTES_MAX;
+type Parsed = Result<Message, ProtocolError>;
 
 /// Whether a connection still takes and yields anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -208,7 +207,7 @@ impl Connection {
     }
 
     /// A message to an address without a session.
-    fn open(&mut self, raw: String, frame: Bytes, parsed: Result<Message, ProtocolError>, is_first: bool) {
+    fn open(&mut self, raw: String, frame: Bytes, parsed: Parsed, is_first: bool) {
         let message = match parsed {
             Ok(Message::Close | Message::Ping | Message::Pong) => return,
             Err(ProtocolError::UnknownMessage(_)) => return self.ignored_frames += 1,
@@ -234,7 +233,7 @@ impl Connection {
     }
 
     /// A message of a session: the columns "message", "Auth" and "CLOSE" of the table.
-    fn take(&mut self, at: usize, frame: Bytes, parsed: Result<Message, ProtocolError>) {
+    fn take(&mut self, at: usize, frame: Bytes, parsed: Parsed) {
         let state = self.sessions[at].state;
         match (state, parsed) {
             (State::Joining | State::Admitting, _) => self.queue(at, frame),

@@ -30,7 +30,7 @@ use bytes::Bytes;
 
 use super::Ticket;
 use crate::auth::Access;
-use crate::id::{ADDRESS_SEPARATOR, Address};
+use crate::id::{ADDRESS_SEPARATOR, Address, DocumentName};
 use crate::protocol::message::Text;
 
 /// See the table above.
@@ -147,6 +147,9 @@ impl Session {
         }
     }
 }
+
+/// The longest address that is answered when it is refused.
+pub(super) const ADDRESS_BYTES_MAX: usize = DocumentName::BYTES_MAX + 1 + Address::SESSION_ID_BYTES_MAX;
 
 /// Splits an address as it came into what [`Session::sort_key`] compares.
 pub(super) fn split_address(address: &str) -> (&str, Option<&str>) {
