@@ -74,6 +74,23 @@ fn a_provider_without_a_token_waits_unless_it_is_allowed_in() {
         # With a token as ever.
         > auth other secret
         < #3 authenticate 1 other token \"secret\"
+        # Who sends tokens is not taken for one who has none.
+        > step1 third c
+        > auth third secret
+        < #4 authenticate 2 third token \"secret\"
+        ",
+    );
+    check_with(
+        ConnectionOptions { token_optional: true, ..options() },
+        "
+        > step1 notes a
+        < #1 authenticate 0 notes token none
+        = #1 denied who-are-you 4401
+        < send notes denied who-are-you
+        # Asked once: what else it sends waits for a token.
+        > awareness notes b
+        > auth notes secret
+        < #2 authenticate 1 notes token \"secret\"
         ",
     );
 }

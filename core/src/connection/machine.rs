@@ -1,7 +1,7 @@
 //! The machine: carries out the table of `session.rs`, keeps the limits and the deadline.
 //!
-//! Two rules. After [`Output::Close`] nothing follows. A limit that is reached closes the socket; no message is dropped
-//! silently from a session that was let in.
+//! Two rules. After [`Output::Close`] nothing follows. A limit that is reached closes the socket; no message
+//! is dropped silently from a session that was let in.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -189,20 +189,18 @@ impl Connection {
         if !self.sessions.is_empty() {
             return self.take(0, frame, parsed);
         }
-        match parsed {
-            Err(ProtocolError::UnknownMessage(_)) => self.ignored_frames += 1,
-            Err(_) => self.close_malformed(),
-            Ok(_) => match self.options.path_document.clone() {
-                None => {
-                    self.send_permission_denied(&Prefix::none(), "the URL names no document");
-                    self.close(CloseReason::FORBIDDEN);
-                }
-                Some(document) => {
-                    let at = self.sessions.insert(document.into());
-                    self.authenticate(at, None, None);
-                    self.queue(at, frame);
-                }
-            },
+        match (parsed, self.options.path_document.clone()) {
+            (Err(ProtocolError::UnknownMessage(_)), _) => self.ignored_frames += 1,
+            (Err(_), _) => self.close_malformed(),
+            (Ok(_), None) => {
+                self.send_permission_denied(&Prefix::none(), "the URL names no document");
+                self.close(CloseReason::FORBIDDEN);
+            }
+            (Ok(_), Some(document)) => {
+                let at = self.sessions.insert(document.into());
+                self.authenticate(at, None, None);
+                self.queue(at, frame);
+            }
         }
     }
 
@@ -234,8 +232,7 @@ impl Connection {
 
     /// A message of a session: the columns "message", "Auth" and "CLOSE" of the table.
     fn take(&mut self, at: usize, frame: Bytes, parsed: Parsed) {
-        let state = self.sessions[at].state;
-        match (state, parsed) {
+        match (self.sessions[at].state, parsed) {
             (State::Joining | State::Admitting, _) => self.queue(at, frame),
             (_, Err(ProtocolError::UnknownMessage(_))) => self.ignored_frames += 1,
             (State::Waiting | State::Authenticating, Err(_)) => self.close_malformed(),
@@ -323,13 +320,11 @@ impl Connection {
     fn deny(&mut self, at: usize, reason: &str, close: CloseReason) {
         // Once is enough: what else the peer has sent without a token is not asked about again.
         self.sends_tokens = true;
-        let prefix = Prefix::new(&self.sessions[at].address, self.spoken_dialect());
-        if self.sessions[at].state == State::Authenticating {
-            // The answer itself: nobody holds anything for this session.
-            self.sessions.remove(at);
-        } else {
-            self.remove_and_leave(at, &close);
-        }
+        // With the answer to Authenticate nobody holds anything for the session; with that to Join somebody does.
+        let asked_to_join = self.sessions[at].state == State::Joining;
+        let session =
+            if asked_to_join { self.remove_and_leave(at, &close) } else { self.sessions.remove(at) };
+        let prefix = Prefix::new(&session.address, self.spoken_dialect());
         self.send_permission_denied(&prefix, reason);
         if self.dialect == Some(Dialect::YWebsocket) {
             self.close(close);

@@ -35,8 +35,8 @@ pub struct ConnectionOptions {
     /// Before-hooks exist: every message goes out as [`Request::Admit`] first.
     pub admit: bool,
     /// A Hocuspocus session may open without an Auth message, as 2.x providers without a token do; its
-    /// first message then authenticates with no token. `false`: such messages wait for an Auth message until
-    /// the deadline, as Hocuspocus ≥ 3 has it.
+    /// first message then authenticates with no token, once, and only on a socket that has sent no Auth message
+    /// yet. `false`: such messages wait for an Auth message until the deadline, as Hocuspocus ≥ 3 has it.
     pub token_optional: bool,
     /// How the peer speaks; `None`: its first frame tells.
     pub dialect: Option<Dialect>,
