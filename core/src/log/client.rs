@@ -4,7 +4,7 @@ use super::content::{ANY, DELETED, GC, STRING};
 use super::ranges::RangeSet;
 use super::reader::{Reader, encode_varuint, varuint_bytes, write_varuint};
 use super::scan::ScanError;
-use super::structs::{CutRange, HAS_KEY, Id, Struct};
+use super::structs::{CutRange, HAS_KEY, Id, Parent, Struct};
 
 /// Bytes that a run of typed text or pushed values grows to before a new one starts. It bounds what has
 /// to be read to find a clock, and costs a head of some 20 bytes per run.
@@ -25,6 +25,7 @@ struct Mark {
 /// The last struct, which may still grow.
 #[derive(Clone, Copy)]
 struct Tail {
+    clock: u32,
     start: u32,
     /// Where its content starts, which for all kinds that grow is a count.
     content: u32,
@@ -46,7 +47,7 @@ pub(super) struct ClientLog {
 impl ClientLog {
     /// A client of which nothing is known yet.
     pub(super) fn new(id: u64) -> Self {
-        let tail = Tail { start: 0, content: 0, info: u8::MAX, right: None };
+        let tail = Tail { clock: 0, start: 0, content: 0, info: u8::MAX, right: None };
         let (bytes, marks) = (Vec::new(), Vec::new());
         Self { id, clock: 0, structs: 0, bytes, marks, tail, deletes: RangeSet::default() }
     }
@@ -94,6 +95,7 @@ impl ClientLog {
             self.bytes.extend_from_slice(encoded);
             self.structs += 1;
             self.tail = Tail {
+                clock: item.clock,
                 start: start as u32,
                 content: (start + item.content - item.start) as u32,
                 info: item.info,
@@ -176,13 +178,32 @@ impl ClientLog {
     }
 
     /// The struct that holds `clock`, which must be below the client's own, and its ordinal.
-    pub(super) fn find(&self, clock: u32) -> Option<(Struct, u32)> {
+    fn find(&self, clock: u32) -> Option<(Struct, u32)> {
+        if clock >= self.tail.clock {
+            return Some((self.last(), self.structs - 1));
+        }
         let known = self.marks.partition_point(|mark| mark.clock <= clock);
         let mark = known.checked_sub(1).map(|index| self.marks[index]).unwrap_or_default();
         (mark.ordinal..)
             .zip(self.iter_at(mark.at as usize, mark.clock))
             .find(|(_, item)| clock < item.end_clock())
             .map(|(ordinal, item)| (item, ordinal))
+    }
+
+    /// The last struct, known without reading it, so without its origin and parent, which a cut does not need.
+    fn last(&self) -> Struct {
+        let Tail { clock, start, content, info, right } = self.tail;
+        Struct {
+            start: start as usize,
+            content: content as usize,
+            end: self.bytes.len(),
+            clock,
+            len: self.clock - clock,
+            info,
+            origin: None,
+            right,
+            parent: Parent::Copied,
+        }
     }
 
     /// All structs in order.

@@ -183,6 +183,21 @@ fn utf16_cut(text: &[u8], units: u32) -> Cut {
     Cut { byte, splits_pair: false }
 }
 
+/// Where the offset falls that is `units` before the end.
+fn utf16_cut_from_end(text: &[u8], units: u32) -> Cut {
+    let mut left = units as usize;
+    let mut byte = text.len();
+    while left > 0 && byte > 0 {
+        byte -= 1;
+        let taken = usize::from(text[byte] & 0xc0 != 0x80) + usize::from(text[byte] >= 0xf0);
+        if taken > left {
+            return Cut { byte, splits_pair: true };
+        }
+        left -= taken;
+    }
+    Cut { byte, splits_pair: false }
+}
+
 /// U+FFFD, which yjs puts on both sides when it has to split a surrogate pair.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
@@ -222,7 +237,12 @@ pub(super) fn write_cut(out: &mut Vec<u8>, kind: u8, content: &[u8], len: u32, f
 }
 
 fn write_text_cut(out: &mut Vec<u8>, text: &[u8], len: u32, from: u32, to: u32) {
-    let start = if from == 0 { Cut { byte: 0, splits_pair: false } } else { utf16_cut(text, from) };
+    let start = match from {
+        0 => Cut { byte: 0, splits_pair: false },
+        // The end of a run is what was typed since some moment: it is found from behind.
+        _ if to == len && from > len / 2 => utf16_cut_from_end(text, len - from),
+        _ => utf16_cut(text, from),
+    };
     let end = if to == len { Cut { byte: text.len(), splits_pair: false } } else { utf16_cut(text, to) };
     // The pair that a cut splits stands before the end, and after the start, as one replacement character.
     let first = if start.splits_pair { start.byte + 4 } else { start.byte };
@@ -262,6 +282,9 @@ mod tests {
         assert_eq!(cut("a\u{1f600}b", 2, 4), "\u{fffd}b");
         assert_eq!(cut("a\u{1f600}b", 0, 2), "a\u{fffd}");
         assert_eq!(cut("\u{1f600}\u{1f600}", 1, 3), "\u{fffd}\u{fffd}");
+        assert_eq!(cut("aaa\u{1f600}\u{1f600}", 6, 7), "\u{fffd}");
+        assert_eq!(cut("aaa\u{1f600}\u{e9}", 5, 6), "\u{e9}");
+        assert_eq!(cut("aaa\u{1f600}\u{1f600}", 5, 7), "\u{1f600}");
         let long = "x".repeat(200) + "\u{20ac}" + &"y".repeat(200);
         assert_eq!(cut(&long, 199, 202), "x\u{20ac}y");
     }

@@ -30,7 +30,7 @@ use pending::Pending;
 use ranges::Range;
 use reader::{Reader, write_varuint};
 use resolve::{Found, Run, Sink};
-use scan::{Empties, Walk};
+use scan::{Empties, One};
 use structs::{CutRange, Id, Struct};
 
 /// Bytes of a delete range, about: what `encoded_bytes` counts for one.
@@ -118,6 +118,7 @@ impl StructLog {
         let mut log = Self::new(options);
         log.absorb(update, Empties::Dropped)?;
         log.retry_parked()?;
+        log.list_clients();
         log.clients.iter_mut().for_each(ClientLog::shrink);
         log.journal.trim(log.cursor());
         Ok(log)
@@ -134,9 +135,13 @@ impl StructLog {
                 return Err(ScanError::PendingFull);
             }
         }
-        let verdict = self.absorb(update, Empties::Refused)?;
-        let unparked = self.retry_parked()?;
-        Ok(Applied { verdict, unparked })
+        let verdict = match self.absorb_one(update) {
+            Some(verdict) => verdict,
+            None => self.absorb(update, Empties::Refused),
+        };
+        let unparked = self.retry_parked();
+        self.list_clients();
+        Ok(Applied { verdict: verdict?, unparked: unparked? })
     }
 
     /// Judges an update without taking it, as for a session that may only read.
@@ -191,6 +196,41 @@ impl StructLog {
         self.clients.is_empty() && self.pending.is_empty()
     }
 
+    /// Takes an update of one struct that nothing is missing for. `None`: the update is another, and untouched.
+    #[inline]
+    fn absorb_one(&mut self, update: &[u8]) -> Option<Result<Verdict, ScanError>> {
+        let One { client, item, deletes, delete_ranges } = scan::walk_one(update)?;
+        let slot = self.slot(client);
+        let clock = slot.map_or(0, |slot| self.clients[slot].clock());
+        let before = self.cursor();
+        if item.end_clock() > clock {
+            if item.clock > clock || resolve::missing(&item, client, self).is_some() {
+                return None;
+            }
+            let slot = slot.unwrap_or_else(|| self.add_client(client));
+            self.last = slot as u32;
+            let known = clock - item.clock;
+            let found = Found { client, source: update, item: &item, known, ahead: 0 };
+            if let Err(error) = self.push(found) {
+                return Some(Err(error));
+            }
+        }
+        let parked = match delete_ranges {
+            0 => Ok(false),
+            _ => self.absorb_deletes(update, deletes),
+        };
+        Some(parked.map(|parked| self.verdict_since(before, parked)))
+    }
+
+    #[inline]
+    fn verdict_since(&self, before: Cursor, parked: bool) -> Verdict {
+        match parked {
+            true => Verdict::Pending,
+            false if before == self.cursor() => Verdict::Known,
+            false => Verdict::New,
+        }
+    }
+
     /// Scans an update and takes all of it that can be; the rest is parked.
     #[inline]
     fn absorb(&mut self, update: &[u8], empties: Empties) -> Result<Verdict, ScanError> {
@@ -199,12 +239,7 @@ impl StructLog {
         let before = self.cursor();
         let mut parked = false;
         if let Some(runs) = runs.as_mut_slice() {
-            let clients = self.clients.len();
             resolve::resolve(update, runs, self)?;
-            if clients < self.clients.len() {
-                let clients = &self.clients;
-                self.order.sort_by_key(|&slot| std::cmp::Reverse(clients[slot as usize].id));
-            }
             for run in runs {
                 let Some(need) = run.need else { continue };
                 parked = true;
@@ -212,20 +247,16 @@ impl StructLog {
             }
         }
         if walk.summary.delete_ranges > 0 {
-            parked |= self.absorb_deletes(update, &walk)?;
+            parked |= self.absorb_deletes(update, walk.deletes)?;
         }
-        Ok(match parked {
-            true => Verdict::Pending,
-            false if before == self.cursor() => Verdict::Known,
-            false => Verdict::New,
-        })
+        Ok(self.verdict_since(before, parked))
     }
 
     /// Takes the delete set of a scanned update; returns whether some of it was parked.
-    fn absorb_deletes(&mut self, update: &[u8], walk: &Walk) -> Result<bool, ScanError> {
+    fn absorb_deletes(&mut self, update: &[u8], at: usize) -> Result<bool, ScanError> {
         let mut waiting = WaitingDeletes::default();
         let mut parked = false;
-        scan::walk_deletes(&mut Reader::at(update, walk.deletes), |client, start, end| {
+        scan::walk_deletes(&mut Reader::at(update, at), |client, start, end| {
             let slot = self.slot(client);
             let clock = slot.map_or(0, |slot| self.clients[slot].clock());
             if let Some(slot) = slot.filter(|_| start < clock) {
@@ -275,17 +306,22 @@ impl StructLog {
         }
     }
 
-    #[inline]
-    fn slot_or_new(&mut self, client: u64) -> usize {
-        let slot = self.slot(client).unwrap_or_else(|| {
-            let slot = self.clients.len();
-            self.clients.push(ClientLog::new(client));
-            self.slots.insert(client, slot as u32);
-            self.order.push(slot as u32);
-            slot
-        });
-        self.last = slot as u32;
+    fn add_client(&mut self, client: u64) -> usize {
+        let slot = self.clients.len();
+        self.clients.push(ClientLog::new(client));
+        self.slots.insert(client, slot as u32);
         slot
+    }
+
+    /// Lists clients that were added. All at once, since an update may bring very many.
+    #[inline]
+    fn list_clients(&mut self) {
+        let listed = self.order.len();
+        if listed < self.clients.len() {
+            let clients = &self.clients;
+            self.order.extend(listed as u32..clients.len() as u32);
+            self.order.sort_by_key(|&slot| std::cmp::Reverse(clients[slot as usize].id));
+        }
     }
 
     /// What `apply` would do.
@@ -332,7 +368,8 @@ impl Sink for StructLog {
     #[inline]
     fn push(&mut self, found: Found<'_>) -> Result<(), ScanError> {
         let Found { client, source, item, known, ahead } = found;
-        let slot = self.slot_or_new(client);
+        let slot = self.slot(client).unwrap_or_else(|| self.add_client(client));
+        self.last = slot as u32;
         let log = &mut self.clients[slot];
         let (start, bytes) = (log.clock(), log.bytes().len());
         if ahead > RESERVE_BYTES_MIN {

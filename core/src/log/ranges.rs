@@ -106,7 +106,10 @@ impl RangeSet {
 
     fn push(&mut self, range: Range) {
         match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK_RANGES_MAX => chunk.push(range),
+            Some(chunk) if chunk.len() < CHUNK_RANGES_MAX => {
+                grow(chunk);
+                chunk.push(range);
+            }
             _ => self.chunks.push(vec![range]),
         }
         self.len += 1;
@@ -114,6 +117,7 @@ impl RangeSet {
 
     fn insert_at(&mut self, chunk: usize, at: usize, range: Range) {
         let ranges = &mut self.chunks[chunk];
+        grow(ranges);
         ranges.insert(at, range);
         if ranges.len() > CHUNK_RANGES_MAX {
             let tail = ranges.split_off(CHUNK_RANGES_MAX / 2);
@@ -162,6 +166,13 @@ impl RangeSet {
             emptied += 1;
         }
         self.chunks.drain(chunk + 1..chunk + 1 + emptied);
+    }
+}
+
+/// Grows a full chunk by a little: doubling would leave half of it empty for long.
+fn grow(chunk: &mut Vec<Range>) {
+    if chunk.len() == chunk.capacity() {
+        chunk.reserve_exact(chunk.len().clamp(1, 32));
     }
 }
 

@@ -66,7 +66,30 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads up to eight bytes at once where there are as many: client ids take five, and every struct has some.
+    #[inline]
     fn varuint_long(&mut self) -> Result<u64, Malformed> {
+        let Some(word) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<VARINT_BYTES_MAX>())
+        else {
+            return self.varuint_near_end();
+        };
+        let word = u64::from_le_bytes(*word);
+        // The first byte without the continuation bit is the last one.
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return Err(Malformed::Integer);
+        }
+        let bits = ends.trailing_zeros() + 1;
+        let groups = word & (u64::MAX >> (64 - bits)) & 0x7f7f_7f7f_7f7f_7f7f;
+        // Close the gaps between the groups of seven bits: by pairs, fours and eights.
+        let groups = groups & 0x007f_007f_007f_007f | (groups & 0x7f00_7f00_7f00_7f00) >> 1;
+        let groups = groups & 0x0000_3fff_0000_3fff | (groups & 0x3fff_0000_3fff_0000) >> 2;
+        let value = groups & 0x0fff_ffff | (groups & 0x0fff_ffff_0000_0000) >> 4;
+        self.at += bits as usize / 8;
+        if value <= SAFE_INTEGER_MAX { Ok(value) } else { Err(Malformed::Integer) }
+    }
+
+    fn varuint_near_end(&mut self) -> Result<u64, Malformed> {
         let mut value = 0;
         for shift in 0..VARINT_BYTES_MAX {
             let byte = self.byte()?;
@@ -159,4 +182,36 @@ pub(super) fn encode_varuint(mut value: u64) -> ([u8; 10], usize) {
 #[inline]
 pub(super) fn varuint_bytes(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_integers_near_the_end_and_far_from_it_alike() {
+        let mut value: u64 = 1;
+        for _ in 0..54 {
+            for value in [value - 1, value, value + 1, value | 0x55] {
+                let mut bytes = Vec::new();
+                write_varuint(&mut bytes, value);
+                assert_eq!(bytes.len(), varuint_bytes(value));
+                let (encoded, len) = encode_varuint(value);
+                assert_eq!(encoded[..len], bytes);
+                let expected = if value <= SAFE_INTEGER_MAX { Ok(value) } else { Err(Malformed::Integer) };
+                let mut near = Reader::at(&bytes, 0);
+                assert_eq!(near.varuint(), expected);
+                let padded = [&bytes[..], &[0xff; 16]].concat();
+                let mut far = Reader::at(&padded, 0);
+                assert_eq!(far.varuint(), expected);
+                assert!(expected.is_err() || far.position() == bytes.len() && near.remaining() == 0);
+            }
+            value *= 2;
+        }
+        // Longer than necessary, and too long.
+        assert_eq!(Reader::at(&[0x81, 0x80, 0], 0).varuint(), Ok(1));
+        assert_eq!(Reader::at(&[0x81, 0x80, 0, 9, 9, 9, 9, 9, 9], 0).varuint(), Ok(1));
+        assert_eq!(Reader::at(&[0x80; 7], 0).varuint(), Err(Malformed::Truncated));
+        assert_eq!(Reader::at(&[0x80; 16], 0).varuint(), Err(Malformed::Integer));
+    }
 }

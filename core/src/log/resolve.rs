@@ -154,7 +154,7 @@ fn follow(update: &[u8], run: &mut Run, goal: u32, sink: &mut impl Sink) -> Resu
 
 /// The first id that `item` refers to and that is unknown. Its own client's were checked by the scanner.
 #[inline]
-fn missing(item: &Struct, client: u64, sink: &impl Sink) -> Option<Id> {
+pub(super) fn missing(item: &Struct, client: u64, sink: &impl Sink) -> Option<Id> {
     let unknown = |id: &Id| id.client != client && id.clock >= sink.clock(id.client);
     item.origin
         .filter(unknown)

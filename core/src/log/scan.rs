@@ -168,6 +168,34 @@ pub(super) fn walk(
     Ok(Walk { summary, deletes })
 }
 
+/// An update of one struct.
+pub(super) struct One {
+    pub(super) client: u64,
+    pub(super) item: Struct,
+    /// Where the delete set starts.
+    pub(super) deletes: usize,
+    pub(super) delete_ranges: usize,
+}
+
+/// Reads what nearly every update is, a sound one of one struct, at the cost of reading it once. `None` says nothing
+/// about an update but that `walk` has to judge it.
+#[inline]
+pub(super) fn walk_one(update: &[u8]) -> Option<One> {
+    if !matches!(update, [1, 1, ..]) {
+        return None;
+    }
+    let mut reader = Reader::at(update, 2);
+    let client = reader.varuint().ok()?;
+    let clock = reader.clock().ok()?;
+    let item = Struct::read::<false>(&mut reader, client, clock).ok()?;
+    if item.len == 0 || item.kind() == SKIP {
+        return None;
+    }
+    let deletes = reader.position();
+    let delete_ranges = walk_deletes(&mut reader, |_, _, _| {}).ok()?;
+    (reader.remaining() == 0).then_some(One { client, item, deletes, delete_ranges })
+}
+
 #[inline]
 fn walk_block(
     reader: &mut Reader<'_>,
