@@ -162,7 +162,12 @@ impl Net {
         if flags.contains(EventFlags::OUT) {
             socket.flush(&self.epoll, id)?;
         }
-        if socket.paused || !flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+        if socket.paused {
+            // epoll reports these to whoever does not read as well, again and again.
+            ensure!(!flags.intersects(EventFlags::HUP | EventFlags::ERR), "the server reset the connection");
+            return Ok(());
+        }
+        if !flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
             return Ok(());
         }
         let read = match socket.stream.read(&mut self.scratch) {

@@ -131,7 +131,7 @@ impl Peer {
                 command
                     .arg(program("fidibus"))
                     .env("WS_PORT", port.to_string())
-                    .env("WS_HEALTH_PORT", port.to_string())
+                    .env("WS_HEALTH_PORT", "off")
                     .env("WS_HOST", "127.0.0.1")
                     .env("WS_AUTH", "none")
                     .env("WS_STATE_DIR", store.join("state"))

@@ -6,8 +6,6 @@ use super::world::{Awaited, Client, Stage, World};
 use super::{Crowd, Seat};
 use crate::trace::text_of;
 
-/// How long a fresh reader may take to have everything.
-const FRESH_READER_WAIT_MAX: Duration = Duration::from_secs(20);
 const FRESH_READER_CHECK_PERIOD: Duration = Duration::from_millis(2);
 
 /// What the check found. A run is good when it is the default.
@@ -118,7 +116,7 @@ impl Crowd {
     fn check_text(&mut self, document: usize) -> anyhow::Result<()> {
         let reader = self.connect(Seat { document, member: None, receive_buffer_bytes: None })?;
         self.world.clients[reader].kept = Some(Vec::new());
-        let deadline = self.net.now() + FRESH_READER_WAIT_MAX.as_nanos() as u64;
+        let deadline = self.net.now() + self.patience.as_nanos() as u64;
         loop {
             let client = &self.world.clients[reader];
             if client.stage == Stage::Synced && self.world.undelivered_to(client) == 0 {
@@ -127,8 +125,9 @@ impl Crowd {
             anyhow::ensure!(client.stage != Stage::Closed, "the fresh reader's connection ended");
             anyhow::ensure!(
                 self.net.now() < deadline,
-                "a fresh reader lacks {} clocks after {FRESH_READER_WAIT_MAX:?}",
-                self.world.undelivered_to(client)
+                "a fresh reader lacks {} clocks after {:?}",
+                self.world.undelivered_to(client),
+                self.patience
             );
             self.run(FRESH_READER_CHECK_PERIOD, &mut [])?;
         }

@@ -18,8 +18,8 @@ use crate::trace::{Numbers, Trace};
 
 /// How long clients may take to join before the run is given up.
 const JOIN_WAIT_MAX: Duration = Duration::from_secs(60);
-/// How long the last updates may take to arrive.
-const DRAIN_WAIT_MAX: Duration = Duration::from_secs(20);
+/// How long the last updates, or a fresh reader's, may take to arrive unless a test has less patience.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at whether everything has arrived.
 const UNACKED_SEED_WAIT: Duration = Duration::from_secs(1);
 const DRAIN_CHECK_PERIOD: Duration = Duration::from_millis(20);
@@ -30,6 +30,8 @@ pub struct Crowd {
     pub net: Net,
     /// The clients and documents.
     pub world: World,
+    /// How long the last updates, or a fresh reader's, may take to arrive.
+    pub patience: Duration,
     port: u16,
 }
 
@@ -91,7 +93,7 @@ pub struct Seat {
 impl Crowd {
     /// Nobody yet.
     pub fn new(port: u16, dialect: Dialect, trace: Arc<Trace>) -> anyhow::Result<Self> {
-        Ok(Self { net: Net::new()?, world: World::new(dialect, trace), port })
+        Ok(Self { net: Net::new()?, world: World::new(dialect, trace), patience: PATIENCE, port })
     }
 
     /// Starts one connection and answers its id.
@@ -182,9 +184,9 @@ impl Crowd {
         let id = self.join(&[Seat { document, member: None, receive_buffer_bytes: None }], 1)?;
         let world = &mut self.world;
         self.net.send(id, |out| world.send_update(id, content, out))?;
-        let deadline = self.net.now() + DRAIN_WAIT_MAX.as_nanos() as u64;
+        let deadline = self.net.now() + self.patience.as_nanos() as u64;
         while !self.world.has_acks(id) {
-            ensure!(self.net.now() < deadline, "the first content was not acked within {DRAIN_WAIT_MAX:?}");
+            ensure!(self.net.now() < deadline, "the first content was not acked within {:?}", self.patience);
             ensure!(self.world.clients[id].stage == Stage::Synced, "not taken: {}", self.world.faults_text());
             self.net.turn(deadline, &mut self.world)?;
         }
@@ -215,7 +217,7 @@ impl Crowd {
     /// Waits until everything that was sent has arrived and was acked, or too long.
     pub fn drain(&mut self) -> anyhow::Result<()> {
         self.world.recording = false;
-        let deadline = self.net.now() + DRAIN_WAIT_MAX.as_nanos() as u64;
+        let deadline = self.net.now() + self.patience.as_nanos() as u64;
         while self.net.now() < deadline && !self.world.is_complete() {
             self.run(DRAIN_CHECK_PERIOD, &mut [])?;
         }

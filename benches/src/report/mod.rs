@@ -166,7 +166,7 @@ fn spread(figures: impl Iterator<Item = f64>) -> Option<Spread> {
 /// A figure with about three digits.
 pub fn short(value: f64) -> String {
     match value.abs() {
-        none if none == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         large if large >= 1_000_000.0 => format!("{:.2} M", value / 1e6),
         large if large >= 1000.0 => format!("{:.1} k", value / 1e3),
         large if large >= 100.0 => format!("{value:.0}"),
