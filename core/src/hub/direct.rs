@@ -6,11 +6,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::aside::on_large_stack;
 use super::registry::{Command, Pin, RoomHandle};
 use crate::error::HubError;
 use crate::log::{ScanError, Verdict};
 use crate::protocol::message::Text;
-use crate::room::{Origin, Room};
+use crate::room::{self, Edit, MaterializeError, Origin, Room, RootKind};
 
 /// Reads and edits one document. Calls are carried out in order, between the messages of sessions.
 pub struct DirectConnection {
@@ -58,6 +59,38 @@ impl DirectConnection {
     pub async fn apply_update(&self, update: Bytes) -> Result<Verdict, DirectError> {
         let applied = self.with(move |room, now| room.apply_update(&update, Origin::Direct, now)).await??;
         Ok(applied.verdict)
+    }
+
+    /// One root `Y.Text` as a string.
+    ///
+    /// # Errors
+    /// As [`Self::encode`], and [`DirectError::Materialize`].
+    pub async fn text(&self, root: impl Into<String>) -> Result<String, DirectError> {
+        let (update, root) = (self.encode().await?, root.into());
+        Ok(on_large_stack(move || room::text(&update, &root)).await??)
+    }
+
+    /// One root type as JSON text, `null` where there is none; without a name all of them as one object.
+    ///
+    /// # Errors
+    /// As [`Self::encode`], and [`DirectError::Materialize`].
+    pub async fn json(&self, root: Option<String>, kind: RootKind) -> Result<String, DirectError> {
+        let update = self.encode().await?;
+        let json = move || match root {
+            Some(root) => room::json(&update, &root, kind),
+            None => room::json_of_all(&update),
+        };
+        Ok(on_large_stack(json).await??)
+    }
+
+    /// Carries out edits as one update; none of them where one cannot be.
+    ///
+    /// # Errors
+    /// As [`Self::apply_update`], and [`DirectError::Materialize`].
+    pub async fn transact(&self, edits: Vec<Edit>) -> Result<Verdict, DirectError> {
+        let before = self.encode().await?;
+        let update = on_large_stack(move || room::edit(&before, &edits)).await??;
+        self.apply_update(update).await
     }
 
     /// Sends a stateless message to all Hocuspocus sessions of the document.
@@ -108,4 +141,7 @@ pub enum DirectError {
     /// What was given cannot be read.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// The document cannot be read as text or JSON, or edited.
+    #[error(transparent)]
+    Materialize(#[from] MaterializeError),
 }

@@ -1,6 +1,7 @@
 //! All rooms of a server and the sockets that lead to them: the public face of the engine, and the one
 //! module of it that knows tokio.
 
+mod aside;
 mod committer;
 mod decisions;
 mod direct;
@@ -8,6 +9,7 @@ mod driver;
 mod host;
 mod loading;
 mod notices;
+mod observer;
 mod registry;
 mod room_task;
 mod transport;
@@ -23,6 +25,7 @@ use tokio::sync::Notify;
 
 pub use direct::{DirectConnection, DirectError};
 pub use host::{HostConnection, ReceiveError, Wake};
+pub use observer::{Observed, Observer};
 pub use transport::{FrameSink, Incoming, Transport};
 
 use crate::auth::{AllowAll, Authenticator, Handshake};

@@ -8,6 +8,7 @@
 mod awareness;
 mod batch;
 mod broadcast;
+mod materialize;
 mod outbox;
 mod saver;
 mod sync;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 pub use awareness::{Awareness, AwarenessChange, AwarenessLimits};
+pub use materialize::{Edit, MaterializeError, RootKind, edit, json, json_of_all, text};
 pub use outbox::{Frame, Framing, Note, Outbox, Sink, Written};
 pub use saver::Saver;
 

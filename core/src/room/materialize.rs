@@ -1,0 +1,332 @@
+//! The document as text and JSON, and edits by the host: the one place that makes a yrs document. It is fed
+//! with what the log encodes, lives for one call, and its panics end that call and nothing else. Call it on
+//! a thread with a large stack: yrs recurses as deep as the document is nested.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use yrs::types::{AsPrelim, ToJson};
+use yrs::updates::decoder::Decode;
+use yrs::{
+    Any, Doc, GetString, In, Map, MapRef, OffsetKind, Options, Out, ReadTxn, Text, TextRef, Transact,
+    TransactionMut, Update,
+};
+
+/// What a root type is read as. The wire does not tell; the application knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RootKind {
+    /// By its content: text where it holds text, an array where it holds a list, else a map.
+    #[default]
+    Auto,
+    /// `Y.Text`: a string, without its formatting.
+    Text,
+    /// `Y.Map`: an object.
+    Map,
+    /// `Y.Array`: an array.
+    Array,
+    /// `Y.XmlFragment`: a string of XML.
+    Xml,
+}
+
+/// One edit by the host. Positions are in UTF-16 code units, as in Yjs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// Inserts into a root `Y.Text`.
+    TextInsert {
+        /// The root type's name.
+        root: String,
+        /// Where; `None`: at the end.
+        index: Option<u32>,
+        /// What.
+        text: String,
+    },
+    /// Removes from a root `Y.Text`.
+    TextRemove {
+        /// The root type's name.
+        root: String,
+        /// From where.
+        index: u32,
+        /// How much.
+        len: u32,
+    },
+    /// Sets a key of a root `Y.Map`.
+    MapSet {
+        /// The root type's name.
+        root: String,
+        /// The key.
+        key: String,
+        /// The value, as JSON text; stored as a plain value.
+        json: String,
+    },
+    /// Removes a key of a root `Y.Map`; no matter if it is not there.
+    MapRemove {
+        /// The root type's name.
+        root: String,
+        /// The key.
+        key: String,
+    },
+}
+
+/// Why a document could not be read or edited.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MaterializeError {
+    /// yrs refuses or breaks on what the log accepted; the document itself is as it was.
+    #[error("the document cannot be materialised: {0}")]
+    Document(String),
+    /// An edit lies outside of the text; nothing was changed.
+    #[error("edit {edit}: {index} lies beyond the end of the text, {len}")]
+    OutOfRange {
+        /// Which edit, from 0.
+        edit: usize,
+        /// The position asked for.
+        index: u64,
+        /// The text's length, in UTF-16 code units.
+        len: u32,
+    },
+    /// A value is not JSON; nothing was changed.
+    #[error("edit {edit}: not JSON: {reason}")]
+    Json {
+        /// Which edit, from 0.
+        edit: usize,
+        /// What the parser says.
+        reason: String,
+    },
+}
+
+/// One root `Y.Text` as a string; empty where there is none.
+///
+/// # Errors
+/// [`MaterializeError::Document`].
+pub fn text(update: &[u8], root: &str) -> Result<String, MaterializeError> {
+    contained(|| {
+        let doc = document(update)?;
+        let txn = doc.transact();
+        Ok(txn.get_text(root).map(|text| text.get_string(&txn)).unwrap_or_default())
+    })
+}
+
+/// One root type as JSON text; `null` where there is none.
+///
+/// # Errors
+/// [`MaterializeError::Document`].
+pub fn json(update: &[u8], root: &str, kind: RootKind) -> Result<String, MaterializeError> {
+    contained(|| {
+        let doc = document(update)?;
+        let txn = doc.transact();
+        let found = txn.get(root);
+        Ok(to_text(&found.map_or(Any::Null, |found| value(&txn, root, &found, kind))))
+    })
+}
+
+/// All root types as one JSON object, each by its content.
+///
+/// # Errors
+/// [`MaterializeError::Document`].
+pub fn json_of_all(update: &[u8]) -> Result<String, MaterializeError> {
+    contained(|| {
+        let doc = document(update)?;
+        let txn = doc.transact();
+        let mut text = String::from("{");
+        for (name, found) in txn.root_refs() {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&to_text(&Any::from(name)));
+            text.push(':');
+            text.push_str(&to_text(&value(&txn, name, &found, RootKind::Auto)));
+        }
+        text.push('}');
+        Ok(text)
+    })
+}
+
+/// Carries out edits as one transaction; the update that they make, for [`super::Room::apply_update`].
+///
+/// # Errors
+/// Any [`MaterializeError`]; then none of the edits was carried out.
+pub fn edit(update: &[u8], edits: &[Edit]) -> Result<Bytes, MaterializeError> {
+    contained(|| {
+        // A client id of its own for every transaction: two that start from the same state must not
+        // write under the same id.
+        let doc = document(update)?;
+        for edit in edits {
+            match edit {
+                Edit::TextInsert { root, .. } | Edit::TextRemove { root, .. } => {
+                    doc.get_or_insert_text(root.as_str());
+                }
+                Edit::MapSet { root, .. } | Edit::MapRemove { root, .. } => {
+                    doc.get_or_insert_map(root.as_str());
+                }
+            }
+        }
+        let mut txn = doc.transact_mut();
+        for (number, edit) in edits.iter().enumerate() {
+            carry_out(&mut txn, number, edit)?;
+        }
+        // Before the commit: what it merges and cleans up is no edit of ours.
+        Ok(txn.encode_update_v1().into())
+    })
+}
+
+fn carry_out(txn: &mut TransactionMut<'_>, edit: usize, what: &Edit) -> Result<(), MaterializeError> {
+    match what {
+        Edit::TextInsert { root, index, text } => {
+            let target: TextRef = root_text(txn, root);
+            let len = target.len(txn);
+            let index = index.unwrap_or(len);
+            if index > len {
+                return Err(MaterializeError::OutOfRange { edit, index: index.into(), len });
+            }
+            if !text.is_empty() {
+                target.insert(txn, index, text);
+            }
+        }
+        Edit::TextRemove { root, index, len: count } => {
+            let target: TextRef = root_text(txn, root);
+            let len = target.len(txn);
+            let end = u64::from(*index) + u64::from(*count);
+            if end > u64::from(len) {
+                return Err(MaterializeError::OutOfRange { edit, index: end, len });
+            }
+            if *count > 0 {
+                target.remove_range(txn, *index, *count);
+            }
+        }
+        Edit::MapSet { root, key, json } => {
+            let value = Any::from_json(json)
+                .map_err(|error| MaterializeError::Json { edit, reason: error.to_string() })?;
+            root_map(txn, root).insert(txn, key.as_str(), value);
+        }
+        Edit::MapRemove { root, key } => {
+            root_map(txn, root).remove(txn, key);
+        }
+    }
+    Ok(())
+}
+
+// Invariant: `edit` has made all roots before the transaction began.
+fn root_text(txn: &TransactionMut<'_>, root: &str) -> TextRef {
+    txn.get_text(root).expect("the root was made before")
+}
+
+fn root_map(txn: &TransactionMut<'_>, root: &str) -> MapRef {
+    txn.get_map(root).expect("the root was made before")
+}
+
+fn document(update: &[u8]) -> Result<Doc, MaterializeError> {
+    let options = Options { offset_kind: OffsetKind::Utf16, ..Options::default() };
+    let doc = Doc::with_options(options);
+    let update = Update::decode_v1(update).map_err(|error| refused(&error))?;
+    doc.transact_mut().apply_update(update).map_err(|error| refused(&error))?;
+    Ok(doc)
+}
+
+fn value<T: ReadTxn>(txn: &T, name: &str, found: &Out, kind: RootKind) -> Any {
+    let kind = match kind {
+        RootKind::Auto => kind_of(txn, found),
+        kind => kind,
+    };
+    let read = match kind {
+        RootKind::Text => txn.get_text(name).map(|text| Any::from(text.get_string(txn))),
+        RootKind::Map | RootKind::Auto => txn.get_map(name).map(|map| map.to_json(txn)),
+        RootKind::Array => txn.get_array(name).map(|array| array.to_json(txn)),
+        RootKind::Xml => txn.get_xml_fragment(name).map(|xml| Any::from(xml.get_string(txn))),
+    };
+    read.unwrap_or(Any::Null)
+}
+
+fn kind_of<T: ReadTxn>(txn: &T, found: &Out) -> RootKind {
+    match found.as_prelim(txn) {
+        In::Text(_) | In::XmlText(_) => RootKind::Text,
+        In::Array(array) if is_xml(&array[..]) => RootKind::Xml,
+        In::Array(_) => RootKind::Array,
+        In::XmlFragment(_) | In::XmlElement(_) => RootKind::Xml,
+        _ => RootKind::Map,
+    }
+}
+
+fn is_xml(array: &[In]) -> bool {
+    !array.is_empty()
+        && array.iter().all(|item| matches!(item, In::XmlElement(_) | In::XmlText(_) | In::XmlFragment(_)))
+}
+
+fn to_text(value: &Any) -> String {
+    let mut text = String::new();
+    value.to_json(&mut text);
+    text
+}
+
+fn refused(error: &dyn std::error::Error) -> MaterializeError {
+    MaterializeError::Document(error.to_string())
+}
+
+fn contained<T>(work: impl FnOnce() -> Result<T, MaterializeError>) -> Result<T, MaterializeError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(MaterializeError::Document("yrs panicked".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Bytes {
+        let edits = [
+            Edit::TextInsert { root: "t".into(), index: None, text: "a😀b".into() },
+            Edit::TextInsert { root: "t".into(), index: Some(3), text: "-".into() },
+            Edit::MapSet { root: "m".into(), key: "k".into(), json: r#"{"n":[1,null,"x"]}"#.into() },
+            Edit::MapSet { root: "m".into(), key: "gone".into(), json: "1".into() },
+            Edit::MapRemove { root: "m".into(), key: "gone".into() },
+        ];
+        edit(&[0, 0], &edits).unwrap()
+    }
+
+    #[test]
+    fn edits_are_read_back() {
+        let update = sample();
+        assert_eq!(text(&update, "t").unwrap(), "a😀-b");
+        assert_eq!(text(&update, "none").unwrap(), "");
+        assert_eq!(json(&update, "m", RootKind::Auto).unwrap(), r#"{"k":{"n":[1,null,"x"]}}"#);
+        assert_eq!(json(&update, "t", RootKind::Auto).unwrap(), r#""a😀-b""#);
+        assert_eq!(json(&update, "none", RootKind::Map).unwrap(), "null");
+        let all = json_of_all(&update).unwrap();
+        let all: serde_json::Value = serde_json::from_str(&all).unwrap();
+        assert_eq!(all, serde_json::json!({ "t": "a😀-b", "m": { "k": { "n": [1, null, "x"] } } }));
+    }
+
+    #[test]
+    fn an_edit_is_only_the_difference_and_removes_by_utf16() {
+        let before = sample();
+        let removal = [Edit::TextRemove { root: "t".into(), index: 1, len: 2 }];
+        let update = edit(&before, &removal).unwrap();
+        assert!(update.len() < 20, "{update:?}");
+        let merged = yrs::merge_updates_v1([&before[..], &update[..]]).unwrap();
+        assert_eq!(text(&merged, "t").unwrap(), "a-b");
+    }
+
+    #[test]
+    fn bad_edits_change_nothing() {
+        let update = sample();
+        let beyond = Edit::TextInsert { root: "t".into(), index: Some(6), text: "x".into() };
+        assert_eq!(edit(&update, &[beyond]), Err(MaterializeError::OutOfRange { edit: 0, index: 6, len: 5 }));
+        let beyond = Edit::TextRemove { root: "t".into(), index: 2, len: u32::MAX };
+        assert!(matches!(edit(&update, &[beyond]), Err(MaterializeError::OutOfRange { .. })));
+        let broken = Edit::MapSet { root: "m".into(), key: "k".into(), json: "{".into() };
+        assert!(matches!(edit(&update, &[broken]), Err(MaterializeError::Json { edit: 0, .. })));
+        assert!(matches!(text(&[9, 9, 9], "t"), Err(MaterializeError::Document(_))));
+    }
+
+    #[test]
+    fn xml_and_arrays_are_told_apart() {
+        use yrs::{Array, XmlElementPrelim, XmlFragment};
+        let doc = Doc::new();
+        let xml = doc.get_or_insert_xml_fragment("x");
+        let array = doc.get_or_insert_array("a");
+        let mut txn = doc.transact_mut();
+        xml.push_back(&mut txn, XmlElementPrelim::empty("p"));
+        array.push_back(&mut txn, 7);
+        let update = txn.encode_update_v1();
+        assert_eq!(json(&update, "x", RootKind::Auto).unwrap(), r#""<p></p>""#);
+        assert_eq!(json(&update, "a", RootKind::Auto).unwrap(), "[7]");
+    }
+}
