@@ -139,6 +139,11 @@ impl Connection {
         self.sessions.len()
     }
 
+    /// Whether this session is there, in whatever state.
+    pub fn has_session(&self, key: SessionKey) -> bool {
+        self.sessions.index_of(key.number).is_some()
+    }
+
     /// How many frames were ignored because their type is not known.
     pub fn ignored_frames(&self) -> u64 {
         self.ignored_frames

@@ -138,6 +138,10 @@ impl Driver {
             }
             let full_room = self.full_room();
             let reading = full_room.is_none() && !self.outbox.is_full();
+            if !reading {
+                // Whoever is not listened to is not to blame for its silence.
+                self.machine.forgive_silence(Instant::now());
+            }
             let bell = Arc::clone(&self.bell);
             tokio::select! {
                 incoming = transport.recv(), if reading => match incoming {
@@ -164,7 +168,11 @@ impl Driver {
                     self.tell_drained();
                 }
                 () = opened(full_room.as_ref()), if full_room.is_some() => {}
-                decided = decided(&mut self.pending), if self.pending.is_some() => self.complete(decided),
+                decided = decided(&mut self.pending), if self.pending.is_some() => {
+                    if let Some(reason) = self.complete(decided) {
+                        return reason;
+                    }
+                }
                 () = &mut timer => {
                     let now = Instant::now();
                     if self.is_stalled(now) {
@@ -273,16 +281,17 @@ impl Driver {
         self.seats.iter().find(|seat| seat.session == session).map(|seat| seat.scope.clone())
     }
 
-    fn complete(&mut self, decided: Option<(Ticket, SessionKey, Decision)>) {
+    /// Passes an answer on, and carries out what follows from it; a reason when that is to close.
+    fn complete(&mut self, decided: Option<(Ticket, SessionKey, Decision)>) -> Option<CloseReason> {
         let Some((ticket, session, decision)) = decided else {
             self.pending = None;
-            return;
+            return None;
         };
         let Decision { completion, scope, room } = decision;
         match (scope, room) {
-            (Some(scope), None) => self.keep_scope(session, scope),
+            (Some(scope), None) if self.machine.has_session(session) => self.keep_scope(session, scope),
             (_, Some(room)) => self.enter(session, room),
-            (None, None) => {}
+            (_, None) => {}
         }
         let admitted = match &completion {
             Completion::Admitted(message) if self.shared.hooks.wants(HookSet::AFTER_HANDLE_MESSAGE) => {
@@ -291,9 +300,11 @@ impl Driver {
             _ => None,
         };
         self.machine.handle_input(Input::Completed(ticket, completion), Instant::now());
+        let close = self.carry_out();
         if let Some(message) = admitted {
             self.tell_handled(session, message);
         }
+        close
     }
 
     /// Keeps what a session was granted, fresh or changed.
@@ -418,7 +429,7 @@ impl Driver {
                 return CloseReason::GONE;
             }
             match tokio::time::timeout_at(deadline.into(), decided(&mut self.pending)).await {
-                Ok(decision) => self.complete(decision),
+                Ok(decision) => drop(self.complete(decision)),
                 Err(_) => return CloseReason::GONE,
             }
         }
