@@ -126,7 +126,7 @@ impl ServerConfig {
         let message_bytes_max = size(layers.number("WS_MAX_MESSAGE_BYTES", 50 * MIB, 1024..=1024 * MIB)?);
         let http = http(&mut layers, production, message_bytes_max)?;
         let (store, state_dir) = database::read(&mut layers, production)?;
-        let engine = engine(&mut layers, message_bytes_max)?;
+        let engine = engine(&mut layers, &auth, message_bytes_max)?;
         let log = log(&mut layers, &environment)?;
         let shutdown_deadline = millis(layers.number("WS_SHUTDOWN_DEADLINE_MS", 8000, 100..=600_000)?);
         if layers.switch("WS_ENABLE_UPDATE_LOG", false).unwrap_or(false) {
@@ -192,7 +192,7 @@ fn http(layers: &mut Layers, production: bool, message_bytes_max: usize) -> Resu
     })
 }
 
-fn engine(layers: &mut Layers, message_bytes_max: usize) -> Result<Config, ConfigError> {
+fn engine(layers: &mut Layers, auth: &AuthChoice, message_bytes_max: usize) -> Result<Config, ConfigError> {
     let dialects = [
         ("auto", None),
         ("hocuspocus", Some(Dialect::Hocuspocus)),
@@ -204,8 +204,9 @@ fn engine(layers: &mut Layers, message_bytes_max: usize) -> Result<Config, Confi
     let document_bytes_max = layers.lenient_number("WS_MAX_DOCUMENT_BYTES", 10 * MIB, 1024..=1024 * MIB)?;
     Ok(Config {
         dialect: layers.choice("WS_PROTOCOL", "auto", &dialects)?,
-        // Providers of 2.x that have no token send no Auth message; their handshake may still hold one.
-        token_optional: true,
+        // Providers of 2.x that have no token send no Auth message. Where tokens are asked for, what they
+        // send instead waits for one, as Hocuspocus has it with an onAuthenticate hook.
+        token_optional: matches!(auth, AuthChoice::None { .. }),
         timeout: millis(layers.number("WS_TIMEOUT_MS", 60_000, 100..=MS_MAX)?),
         debounce,
         // The app lets both be set apart; a maximum below the debounce would never let it run out.
