@@ -8,6 +8,7 @@ pub mod dialect;
 pub mod latency;
 pub mod net;
 pub mod peer;
+pub mod postgres;
 pub mod proc;
 pub mod relay;
 pub mod report;

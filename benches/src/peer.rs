@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::dialect::Dialect;
 
 const START_WAIT_MAX: Duration = Duration::from_secs(20);
+const DOCUMENT_BYTES_MAX: usize = 256 * 1024 * 1024;
 const STOP_WAIT_MAX: Duration = Duration::from_secs(20);
 /// The core that servers run on; the generator has the other one.
 pub const SERVER_CORE: usize = 0;
@@ -101,7 +102,7 @@ impl Peer {
         let lacks = |path: PathBuf| (!path.exists()).then(|| format!("{} does not exist", path.display()));
         match self {
             Self::FidibusPostgres if places.postgres_url.is_none() => {
-                Some("no PostgreSQL: neither --postgres-url nor a cluster of its own".to_owned())
+                Some("there is no PostgreSQL".to_owned())
             }
             Self::FidibusMemory | Self::FidibusSqlite | Self::FidibusPostgres => {
                 lacks(places.programs.join("fidibus"))
@@ -132,6 +133,8 @@ impl Peer {
                     .arg(program("fidibus"))
                     .env("WS_PORT", port.to_string())
                     .env("WS_HEALTH_PORT", "off")
+                    // The default suits diagrams; `slow` writes more than that.
+                    .env("WS_MAX_DOCUMENT_BYTES", DOCUMENT_BYTES_MAX.to_string())
                     .env("WS_HOST", "127.0.0.1")
                     .env("WS_AUTH", "none")
                     .env("WS_STATE_DIR", store.join("state"))
@@ -165,6 +168,9 @@ impl Peer {
             std::fs::remove_dir_all(&store)?;
         }
         std::fs::create_dir_all(store.join("state"))?;
+        if let (Self::FidibusPostgres, Some(url), false) = (self, &places.postgres_url, keeps_store) {
+            crate::postgres::empty(url)?;
+        }
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let log = places.scratch.join(format!("{}.log", self.name()));
         let output = File::create(&log)?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use fidibus_bench::peer::{GENERATOR_CORE, Peer, Places, peers_folder};
+use fidibus_bench::postgres::Cluster;
 use fidibus_bench::proc::{pin, raise_file_limit, take_precedence};
 use fidibus_bench::report::{Note, Record, Results};
 use fidibus_bench::scenario::{Bench, Form, Measurement, Scenario};
@@ -60,7 +61,7 @@ struct RunArguments {
     /// For stores and logs.
     #[arg(long, default_value = "/tmp/fidibus-bench")]
     scratch: PathBuf,
-    /// A PostgreSQL database that may be emptied.
+    /// A PostgreSQL database that may be emptied; without it a cluster is made for the time of the run.
     #[arg(long)]
     postgres_url: Option<String>,
 }
@@ -83,13 +84,11 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         Some(folder) => folder.clone(),
         None => std::env::current_exe()?.parent().context("a program without a folder")?.to_owned(),
     };
+    let cluster = cluster(arguments);
+    let postgres_url =
+        arguments.postgres_url.clone().or_else(|| cluster.as_ref().map(|cluster| cluster.url.clone()));
     let bench = Bench {
-        places: Places {
-            programs,
-            peers: peers_folder(),
-            scratch: arguments.scratch.clone(),
-            postgres_url: arguments.postgres_url.clone(),
-        },
+        places: Places { programs, peers: peers_folder(), scratch: arguments.scratch.clone(), postgres_url },
         form: arguments.form,
     };
     let all =
@@ -135,6 +134,21 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     match &arguments.report {
         Some(folder) => Results::read(&arguments.results)?.write(folder),
         None => Ok(()),
+    }
+}
+
+/// A PostgreSQL of our own, when somebody is to be measured on it and none was given.
+fn cluster(arguments: &RunArguments) -> Option<Cluster> {
+    let is_wanted = arguments.peers.is_empty() || arguments.peers.contains(&Peer::FidibusPostgres);
+    if !is_wanted || arguments.postgres_url.is_some() {
+        return None;
+    }
+    match Cluster::start(&arguments.scratch.join("postgres")) {
+        Ok(cluster) => Some(cluster),
+        Err(error) => {
+            eprintln!("no PostgreSQL: {error:#}");
+            None
+        }
     }
 }
 
