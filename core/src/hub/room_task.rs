@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
 use super::loading::{load, save};
@@ -76,6 +77,7 @@ struct RoomTask {
     quiet: bool,
     /// A hook kept the document loaded; it is asked again then.
     kept_until: Option<Instant>,
+    several_threads: bool,
     shutdown: bool,
 }
 
@@ -107,6 +109,7 @@ impl RoomTask {
             active_at: Instant::now(),
             quiet: true,
             kept_until: None,
+            several_threads: Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread,
             shutdown: false,
         }
     }
@@ -131,6 +134,7 @@ impl RoomTask {
                     if received == 0 {
                         break;
                     }
+                    self.let_others_read(&mut inbox, &mut commands).await;
                 }
                 () = &mut timer, if wait => {}
             }
@@ -146,6 +150,20 @@ impl RoomTask {
         }
         inbox.close();
         refuse_all(&mut inbox, &HubError::Unloaded).await;
+    }
+
+    /// A scheduler of several threads runs the task that a socket's task woke right after it, so every
+    /// message would become a turn of its own. Standing back once lets all sockets that have something
+    /// be read first, as `flushDelay: 0` does with `setImmediate`.
+    async fn let_others_read(&self, inbox: &mut mpsc::UnboundedReceiver<Command>, commands: &mut Vec<Command>) {
+        if self.several_threads && self.room.subscribers() > 1 {
+            tokio::task::yield_now().await;
+            while commands.len() < TURN_COMMANDS_MAX
+                && let Ok(command) = inbox.try_recv()
+            {
+                commands.push(command);
+            }
+        }
     }
 
     async fn after_load(&mut self) {
