@@ -88,3 +88,21 @@ test-stock: ## The provider tests against stock Hocuspocus: proof that they stat
 test-playground: build ## The built-in page in Chromium, two windows
 	@$(TOOLS) node22 chromium npm_ci server/playground
 	cd server/playground && npm test --silent
+
+##### Measure
+
+BENCH := $(CARGO_TARGET_DIR)/release
+
+.PHONY: bench-build
+bench-build:
+	cargo build --release --quiet --bin fidibus --bin load --bin relay
+	@$(TOOLS) node22 npm_ci benches/peers
+
+.PHONY: bench
+bench: bench-build ## Micro benchmarks, then a short load run: this server, stock ones and bare relays
+	cargo bench --package fidibus-bench
+	$(BENCH)/load run --form short
+
+.PHONY: bench-full
+bench-full: bench-build ## The whole load run, an hour or more, and its report in benches/report
+	$(BENCH)/load run --form full --repetitions 3 --report benches/report
