@@ -297,3 +297,37 @@ async fn garbage_closes_its_own_socket_only() {
     assert!(good.ack().await);
     assert!(hub.metrics().protocol_errors_total > 0);
 }
+
+/// What arrives in one go is handled in full, however much it is (a turn takes 64 frames).
+#[tokio::test]
+async fn a_burst_of_frames_loses_none() {
+    let hub = hub_with(&TestStore::new(), config());
+    let one = Peer::open(&hub, "notes", 1).await;
+    for number in 0..300 {
+        one.type_text(&format!("{number},"));
+    }
+    for _ in 0..300 {
+        assert!(one.ack().await);
+    }
+    let two = Peer::open(&hub, "notes", 2).await;
+    assert_eq!(two.text(), one.text());
+}
+
+/// An application that replaces its whole text with every change must not run into the size limit by
+/// what it deleted.
+#[tokio::test]
+async fn deleted_content_does_not_count() {
+    let mut config = config();
+    config.limits.document_bytes_max = 100_000;
+    let hub = hub_with(&TestStore::new(), config);
+    let one = Peer::open(&hub, "notes", 1).await;
+    for round in 0..40 {
+        one.replace_text(&format!("{round}").repeat(10_000));
+        assert!(one.ack().await, "round {round}");
+    }
+    let two = Peer::open(&hub, "notes", 2).await;
+    assert_eq!(two.text(), "39".repeat(10_000));
+    one.type_text(&"x".repeat(90_000));
+    assert!(!one.ack().await, "what is there counts");
+    assert_eq!(one.closed().await, CloseReason::DOCUMENT_TOO_LARGE);
+}

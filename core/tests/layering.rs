@@ -12,9 +12,26 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("error", &["crate::protocol", "crate::connection", "crate::room", "crate::hub", "tokio", "yrs"]),
     ("config", &["crate::connection", "crate::room", "crate::hub", "tokio", "yrs", "serde"]),
     ("metrics", &["crate::protocol", "crate::connection", "crate::room", "crate::hub", "tokio", "yrs"]),
-    ("protocol", &["crate::connection", "crate::room", "crate::log", "crate::store", "crate::hub", "tokio", "yrs"]),
-    ("log", &["crate::protocol", "crate::connection", "crate::room", "crate::store", "crate::hub", "tokio", "yrs"]),
-    ("connection", &["crate::room", "crate::log", "crate::store", "crate::hub", "crate::hooks", "tokio", "yrs"]),
+    (
+        "protocol",
+        &["crate::connection", "crate::room", "crate::log", "crate::store", "crate::hub", "tokio", "yrs"],
+    ),
+    (
+        "log",
+        &[
+            "crate::protocol",
+            "crate::connection",
+            "crate::room",
+            "crate::store",
+            "crate::hub",
+            "tokio",
+            "yrs",
+        ],
+    ),
+    (
+        "connection",
+        &["crate::room", "crate::log", "crate::store", "crate::hub", "crate::hooks", "tokio", "yrs"],
+    ),
     ("room", &["crate::connection", "crate::hub", "crate::hooks", "tokio", "yrs", ".await", "async "]),
     ("hooks", &["crate::connection", "crate::hub", "crate::store", "tokio", "yrs"]),
     ("auth", &["crate::connection", "crate::room", "crate::hub", "crate::store", "crate::hooks", "yrs"]),
@@ -33,7 +50,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
 
 /// Names that read the clock: time is given to everything but the hub, and stores that stamp rows.
 const CLOCKS: &[&str] = &["Instant::now(", "SystemTime::now("];
-const CLOCK_FREE: &[&str] = &["id", "error", "config", "metrics", "protocol", "log", "connection", "room", "hooks"];
+const CLOCK_FREE: &[&str] =
+    &["id", "error", "config", "metrics", "protocol", "log", "connection", "room", "hooks"];
 
 #[test]
 fn modules_of_core_depend_downwards_only() {
@@ -70,7 +88,8 @@ fn fronts_know_neither_the_wire_nor_each_other() {
     let fronts = [("server", "fidibus_c::"), ("bindings-c", "napi::"), ("bindings-node", "fidibus_server::")];
     for (front, other) in fronts {
         for (path, code) in sources_below(&root().join(front).join("src")) {
-            let wire = code.contains("fidibus_core::protocol::varint") || code.contains("fidibus_core::protocol::frame");
+            let wire = code.contains("fidibus_core::protocol::varint")
+                || code.contains("fidibus_core::protocol::frame");
             assert!(!wire, "{path} knows the wire format");
             assert!(!code.contains(other), "{path} names {other}");
         }

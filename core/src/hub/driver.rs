@@ -193,9 +193,9 @@ impl Driver {
     /// Takes what arrived, and what else is there already, so that it becomes one turn of the room.
     fn receive_turn<T: Transport>(&mut self, first: Incoming, transport: &mut T) -> Option<CloseReason> {
         let now = Instant::now();
-        let mut next = Some(first);
-        for _ in 0..FRAMES_PER_TURN_MAX {
-            match next? {
+        let mut incoming = first;
+        for left in (0..FRAMES_PER_TURN_MAX).rev() {
+            match incoming {
                 Incoming::Binary(frame) => self.machine.handle_input(Input::Frame(frame), now),
                 Incoming::Text => self.machine.handle_input(Input::TextFrame, now),
                 Incoming::Control(bytes) => {
@@ -207,10 +207,12 @@ impl Driver {
             if let Some(reason) = self.carry_out() {
                 return Some(reason);
             }
-            if self.outbox.is_full() || self.full_room().is_some() {
+            // What is taken from the transport has to be handled, so nothing is taken for a pass that
+            // does not come.
+            if left == 0 || self.outbox.is_full() || self.full_room().is_some() {
                 return None;
             }
-            next = transport.try_recv();
+            incoming = transport.try_recv()?;
         }
         None
     }

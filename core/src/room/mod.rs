@@ -198,6 +198,8 @@ pub struct Room {
     ack_frames: AckFrames,
     version: u64,
     full_state: Option<(u64, Bytes)>,
+    /// The document's size after its last compaction.
+    compacted_bytes: usize,
     outputs: VecDeque<RoomOutput>,
     counts: RoomCounts,
 }
@@ -209,6 +211,7 @@ impl Room {
     /// A room around a loaded document.
     pub fn new(name: DocumentName, log: StructLog, options: Arc<RoomOptions>) -> Self {
         let cursor = log.cursor();
+        let log_bytes = log.encoded_bytes();
         Self {
             name,
             options,
@@ -228,6 +231,7 @@ impl Room {
             ack_frames: AckFrames::default(),
             version: 0,
             full_state: None,
+            compacted_bytes: log_bytes,
             outputs: VecDeque::new(),
             counts: RoomCounts::default(),
         }
@@ -375,6 +379,7 @@ impl Room {
             self.flush(now);
         }
         self.release_acks(now);
+        self.compact_if_grown();
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
@@ -433,8 +438,7 @@ impl Room {
 
     /// The whole document as one update, for a snapshot: compacted, and cached for joiners.
     pub fn snapshot(&mut self) -> Bytes {
-        self.log.compact();
-        self.full_state = None;
+        self.compact();
         self.full_state()
     }
 

@@ -11,7 +11,7 @@ use crate::auth::Access;
 use crate::config::AckMode;
 use crate::error::CloseReason;
 use crate::id::SessionKey;
-use crate::log::{Applied, ScanError, Verdict};
+use crate::log::{Applied, ScanError, StructLog, Verdict};
 use crate::protocol::Dialect;
 use crate::protocol::frame::{self, Body};
 use crate::store::LogBatch;
@@ -24,6 +24,9 @@ pub(super) struct PendingAck {
     sequence: u64,
     stored: bool,
 }
+
+/// A document that grew by less than this is not worth a compaction by itself.
+const COMPACT_BYTES_MIN: usize = 256 * 1024;
 
 /// The state vector of an empty document.
 const EMPTY_STATE_VECTOR: &[u8] = &[0];
@@ -84,7 +87,7 @@ impl Room {
             self.acknowledge(session, known);
             return Ok(());
         }
-        if self.too_large(&update) && self.log.verdict(&update)? != Verdict::Known {
+        if !self.has_space_for(&update) && self.log.verdict(&update)? != Verdict::Known {
             self.acknowledge(session, false);
             return Err(CloseReason::DOCUMENT_TOO_LARGE);
         }
@@ -137,8 +140,30 @@ impl Room {
         Ok(applied)
     }
 
-    fn too_large(&self, update: &[u8]) -> bool {
-        self.log.encoded_bytes() + self.log.pending_bytes() + update.len() > self.options.document_bytes_max
+    /// Whether the document stays within its limit with this update. What is deleted does not count, so
+    /// where it would not, deleted content is given up first.
+    fn has_space_for(&mut self, update: &[u8]) -> bool {
+        let bytes = |log: &StructLog| log.encoded_bytes() + log.pending_bytes() + update.len();
+        if bytes(&self.log) > self.options.document_bytes_max
+            && self.log.encoded_bytes() != self.compacted_bytes
+        {
+            self.compact();
+        }
+        bytes(&self.log) <= self.options.document_bytes_max
+    }
+
+    pub(super) fn compact(&mut self) {
+        self.log.compact();
+        self.full_state = None;
+        self.compacted_bytes = self.log.encoded_bytes();
+    }
+
+    /// Gives up deleted content when the document has doubled since it last did: applications that
+    /// replace all of a text with every change would otherwise keep all versions of it in memory.
+    pub(super) fn compact_if_grown(&mut self) {
+        if self.log.encoded_bytes() > 2 * self.compacted_bytes + COMPACT_BYTES_MIN {
+            self.compact();
+        }
     }
 
     /// Queues the ack of a session behind what it waits for.

@@ -161,6 +161,17 @@ impl Peer {
         self.send(frame::update(&self.prefix, &update));
     }
 
+    /// Replaces all of the text and sends the update.
+    pub fn replace_text(&self, text: &str) {
+        let field = self.doc.get_or_insert_text("text");
+        let mut transaction = self.doc.transact_mut();
+        let end = field.len(&transaction);
+        field.remove_range(&mut transaction, 0, end);
+        field.insert(&mut transaction, 0, text);
+        let update = transaction.encode_update_v1();
+        self.send(frame::update(&self.prefix, &update));
+    }
+
     pub fn text(&self) -> String {
         let field = self.doc.get_or_insert_text("text");
         field.get_string(&self.doc.transact())
