@@ -1,8 +1,32 @@
 //! Who may do what: the authenticator's trait and what it grants. Knows no dialect and no room.
+//!
+//! With the feature `better-auth`: [`TokenAuthenticator`] decides by login sessions and JWTs. It finds the
+//! `credential`, proves it by `better_auth` or `jwt`, and asks the `policy` (names, `role`s, documents).
 
+#[cfg(feature = "better-auth")]
+pub mod better_auth;
+#[cfg(feature = "better-auth")]
+pub mod credential;
+#[cfg(feature = "better-auth")]
+pub mod identity;
+#[cfg(feature = "better-auth")]
+pub mod jwt;
+#[cfg(feature = "better-auth")]
+pub mod origin;
+#[cfg(feature = "better-auth")]
+pub mod policy;
+#[cfg(feature = "better-auth")]
+mod refusals;
+#[cfg(feature = "better-auth")]
+pub mod role;
 mod static_token;
+pub mod throttle;
+#[cfg(feature = "better-auth")]
+mod token_authenticator;
 
 pub use static_token::StaticTokens;
+#[cfg(feature = "better-auth")]
+pub use token_authenticator::{FAILURE_LIMITS, LoginSessions, TokenAuthenticator, TokenOptions};
 
 use std::any::Any;
 use std::fmt;
@@ -10,7 +34,7 @@ use std::future::{Future, ready};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::error::AuthError;
 use crate::id::DocumentName;
@@ -30,6 +54,17 @@ pub enum Access {
 /// Whatever a front wants to keep with a session: Node a reference to the JS context, C a `void *`.
 pub type Context = Arc<dyn Any + Send + Sync>;
 
+/// The log target of what an operator of a fail2ban or a SIEM wants to see: who was denied, throttled, revoked.
+pub const SECURITY: &str = "fidibus_security";
+
+/// What a grant was given for, so that it can be judged again.
+pub struct Login {
+    /// The id of the login session, by which it can be ended from outside.
+    pub session: Option<Box<str>>,
+    /// The authenticator's own value.
+    pub proof: Box<dyn Any + Send + Sync>,
+}
+
 /// The answer of an authenticator.
 #[derive(Clone)]
 pub struct Grant {
@@ -41,12 +76,14 @@ pub struct Grant {
     pub context: Option<Context>,
     /// When the grant ends by itself.
     pub expires: Option<SystemTime>,
+    /// What it was given for; `None`: it is never judged again.
+    pub login: Option<Arc<Login>>,
 }
 
 impl Grant {
     /// A grant without a user that never ends.
     pub fn anonymous(access: Access) -> Self {
-        Self { access, user: None, context: None, expires: None }
+        Self { access, user: None, context: None, expires: None, login: None }
     }
 }
 
@@ -111,6 +148,31 @@ impl fmt::Debug for AuthRequest<'_> {
 pub trait Authenticator: Send + Sync + 'static {
     /// Decides on one session. Dropping the future must be safe: the client may go away meanwhile.
     fn authenticate<'a>(&'a self, request: &'a AuthRequest<'a>) -> BoxFuture<'a, Result<Grant, AuthError>>;
+
+    /// How often open sessions are to be judged again; `None`: only when they expire, or somebody asks for it.
+    fn recheck_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Judges open sessions again, all at once: one answer for each, in their order. A denial closes the
+    /// session, a grant replaces the one it has; `Unavailable` leaves it as it is, unless it has expired.
+    fn recheck<'a>(&'a self, standing: &'a [Standing]) -> BoxFuture<'a, Vec<Result<Grant, AuthError>>> {
+        Box::pin(ready(standing.iter().map(|standing| Ok(standing.grant.clone())).collect()))
+    }
+
+    /// Whether a token that a client sends on an open session is authenticated and replaces its grant.
+    fn takes_fresh_tokens(&self) -> bool {
+        false
+    }
+}
+
+/// An open session that is to be judged again.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Its document.
+    pub document: DocumentName,
+    /// What it was granted.
+    pub grant: Grant,
 }
 
 /// Lets everybody read and write: for development, and for hosts whose hooks decide.
