@@ -443,6 +443,32 @@ async fn a_database_that_is_away_fails_calls_but_not_the_store() {
     assert!(authors_stored(&store, &document).await.contains_key(&4));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_went_silent_is_replaced() {
+    let server = PostgresServer::start().unwrap();
+    let url = server.database();
+    let options = PostgresOptions {
+        connections_max: 1,
+        call_timeout: Duration::from_secs(2),
+        ..PostgresOptions::default()
+    };
+    let store = migrated(&url, options).await;
+    let (document, log) = (name("a"), store.update_log().unwrap());
+    log.append(&[batch(&document, 1, "a")]).await.unwrap();
+    // As behind a router that forgot the connection: it stays open, and nothing comes back on it any more.
+    let pid: i32 = sqlx::query_scalar("select pid from pg_stat_activity where application_name = 'fidibus'")
+        .fetch_one(&mut outside(&url).await)
+        .await
+        .unwrap();
+    let signal =
+        |name: &str| std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+    assert!(signal("-STOP").success());
+    assert!(log.append(&[batch(&document, 2, "b")]).await.unwrap_err().retryable);
+    let replaced = log.append(&[batch(&document, 3, "c")]).await;
+    assert!(signal("-CONT").success());
+    replaced.unwrap();
+}
+
 async fn until_it_answers(store: &PostgresStore) {
     for _ in 0..20 {
         if store.ping().await.is_ok() {

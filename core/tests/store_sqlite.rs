@@ -7,9 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use fidibus_core::auth::BoxFuture;
-use fidibus_core::store::conformance::edits::{authors, authors_stored, batch, edit, expected, name};
+use fidibus_core::store::conformance::edits::{
+    authors, authors_stored, batch, edit, expected, name, snapshot,
+};
 use fidibus_core::store::conformance::{self, Subject};
 use fidibus_core::store::{DocumentStore, SqliteOptions, SqliteStore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -135,6 +138,15 @@ async fn folded_rows_are_deleted_or_kept_as_history() {
             .unwrap();
         assert_eq!(rows, left, "keep_log {keep_log}");
         assert_eq!(store.load(&document).await.unwrap().unwrap().updates.len(), 1);
+        let log = store.update_log().unwrap();
+        assert_eq!(log.prune(Duration::from_secs(3600)).await.unwrap(), 0, "too young");
+        let age = "update yjs_update_log set created_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-2 hours')";
+        outside.execute(age).await.unwrap();
+        assert_eq!(log.prune(Duration::from_secs(3600)).await.unwrap(), left as u64 - 1);
+        assert_eq!(authors_stored(&store, &document).await, expected([(1, "row"), (3, "row")]));
+        let marks: i64 =
+            sqlx::query_scalar("select count(*) from fidibus_folded").fetch_one(&mut outside).await.unwrap();
+        assert_eq!(marks, 0, "marks go with their rows");
     }
 }
 
@@ -159,6 +171,23 @@ async fn a_changed_snapshot_is_refused_and_kept() {
     assert_eq!(kept, rotten);
     // Other documents are not concerned.
     store.store(&name("b"), edit(1, "b"), &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_snapshot_that_holds_all_replaces_the_old_one_unread() {
+    let directory = Directory::new();
+    let path = directory.file("a.db");
+    let store = open(&path).await;
+    let document = name("a");
+    store.store(&document, edit(1, "one"), &[]).await.unwrap();
+    store.store(&document, edit(2, "two"), &[]).await.unwrap();
+    let mut whole = store.load(&document).await.unwrap().unwrap();
+    whole.updates.push((1, edit(3, "three")));
+    // Nobody who read this would go on.
+    outside(&path).await.execute("update yjs_document set data = x'ffff'").await.unwrap();
+    store.store(&document, edit(3, "three"), &[]).await.unwrap_err();
+    store.store(&document, snapshot(&whole), &[]).await.unwrap();
+    assert_eq!(authors_stored(&store, &document).await.len(), 3);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! The bytes of stored documents: checking, merging and what they cover. The one place where a store
 //! touches the contents of an update.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 
 use super::{LogId, QuarantinedRow, StoredDocument};
@@ -58,9 +60,12 @@ pub(crate) fn merge_read(existing: &[u8], new: &Bytes, mut log: StructLog) -> Re
     if log.pending().next().is_none() {
         return Ok(log.encode().into());
     }
-    // Parts that wait for others are no part of a state, but they are stored: yrs writes them behind holes.
-    let parts = [existing, new];
-    yrs::merge_updates_v1(parts).map(Bytes::from).map_err(|error| Unreadable(error.to_string()))
+    // Parts that wait for others are no part of a state, but they are stored: yrs writes them behind holes. It may
+    // panic over contents that yjs accepts.
+    catch_unwind(AssertUnwindSafe(|| yrs::merge_updates_v1([existing, new])))
+        .map_err(|_| Unreadable("its parts do not fit together".into()))?
+        .map(Bytes::from)
+        .map_err(|error| Unreadable(error.to_string()))
 }
 
 /// What a state covers, as an update without content: whoever knows all of it knows all of the state.
