@@ -88,6 +88,22 @@ fn another_base_path_is_honoured() {
     syncs(server.address(), "/collab/v1/doc");
 }
 
+/// Goal: no frame of a burst is lost, however many are read at once. Method: 1,000 pings in one write, each
+/// with a number, are answered one by one.
+#[test]
+fn a_burst_is_read_to_its_last_frame() {
+    let directory = Directory::new();
+    let server = Server::start(&directory, &[]);
+    let mut client = connect(server.address(), "/doc");
+    for number in 0..1000_u16 {
+        client.write(Message::Ping(Bytes::copy_from_slice(&number.to_be_bytes()))).unwrap();
+    }
+    client.flush().unwrap();
+    for number in 0..1000_u16 {
+        assert_eq!(client.read().unwrap(), Message::Pong(Bytes::copy_from_slice(&number.to_be_bytes())));
+    }
+}
+
 #[test]
 fn pings_are_answered_in_order_and_text_is_refused() {
     let directory = Directory::new();

@@ -76,8 +76,8 @@ fn many_sockets_are_closed_in_time() {
     let mut clients: Vec<_> =
         (0..200).map(|number| connect(&server, &format!("/doc-{}", number % 20))).collect();
     for client in &mut clients {
+        // Not read from: some sessions are still on their way into their rooms when the stop comes.
         write(client);
-        holds_text(client);
     }
     let since = Instant::now();
     server.signal("TERM");

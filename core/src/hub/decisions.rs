@@ -167,10 +167,26 @@ async fn enter(
     let pin = shared.open_room(address.document(), Some(scope))?;
     let room = Arc::clone(pin.room());
     let (reply, joined) = oneshot::channel();
+    let mut way_back = WayBack { room: Arc::clone(&room), session: Some(subscriber.session) };
     room.send(Command::Join(Box::new(Join { subscriber, reply, pin })));
     // A room that ended before it took the session is loaded anew when the client tries again.
     joined.await.unwrap_or(Err(HubError::Unloaded))?;
+    way_back.session = None;
     Ok(room)
+}
+
+/// Takes a session out of its room where the socket ends between the room's yes and its hearing of it.
+struct WayBack {
+    room: Arc<RoomHandle>,
+    session: Option<SessionKey>,
+}
+
+impl Drop for WayBack {
+    fn drop(&mut self) {
+        if let Some(session) = self.session {
+            self.room.send(Command::Leave(session));
+        }
+    }
 }
 
 fn refused_by_hub(error: &HubError) -> Decision {
