@@ -20,9 +20,9 @@ pub mod peer;
 mod playground;
 pub mod process;
 pub mod stores;
-pub mod stream;
 pub mod supervisor;
-pub mod websocket;
+
+pub use fidibus_socket::{stream, websocket};
 
 use std::sync::Arc;
 use std::time::Duration;

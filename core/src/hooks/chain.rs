@@ -2,39 +2,47 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Extension, HookSet};
 
-/// Which extensions have which hook, computed once.
+/// Which extensions have which hook; computed once, and again when a host says that it changed.
 #[derive(Clone, Default)]
 pub struct HookChain {
-    present: HookSet,
-    extensions: Arc<[(HookSet, Arc<dyn Extension>)]>,
+    present: Arc<AtomicU32>,
+    extensions: Arc<[Arc<dyn Extension>]>,
 }
 
 impl HookChain {
     /// Orders the extensions by priority, higher first; the sort is stable as in Hocuspocus.
     pub fn new(extensions: Vec<Arc<dyn Extension>>) -> Self {
-        let mut extensions: Vec<_> = extensions.into_iter().map(|e| (e.hooks(), e)).collect();
-        extensions.sort_by_key(|(_, extension)| std::cmp::Reverse(extension.priority()));
-        let present = extensions.iter().fold(HookSet::empty(), |all, (hooks, _)| all | *hooks);
-        Self { present, extensions: extensions.into() }
+        let mut extensions = extensions;
+        extensions.sort_by_key(|extension| std::cmp::Reverse(extension.priority()));
+        let chain = Self { present: Arc::default(), extensions: extensions.into() };
+        chain.refresh();
+        chain
+    }
+
+    /// Asks the extensions again which hooks they have.
+    pub fn refresh(&self) {
+        let present = self.extensions.iter().fold(HookSet::empty(), |all, extension| all | extension.hooks());
+        self.present.store(present.bits(), Ordering::Release);
     }
 
     /// Whether anybody has any of these hooks.
     pub fn wants(&self, hooks: HookSet) -> bool {
-        self.present.intersects(hooks)
+        self.present.load(Ordering::Acquire) & hooks.bits() != 0
     }
 
     /// The extensions that have this hook, in order.
     pub fn with(&self, hook: HookSet) -> impl Iterator<Item = &Arc<dyn Extension>> {
-        self.extensions.iter().filter(move |(hooks, _)| hooks.contains(hook)).map(|(_, extension)| extension)
+        self.extensions.iter().filter(move |extension| extension.hooks().contains(hook))
     }
 }
 
 impl fmt::Debug for HookChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.extensions.iter().map(|(_, e)| e.name())).finish()
+        f.debug_list().entries(self.extensions.iter().map(|e| e.name())).finish()
     }
 }
 

@@ -92,6 +92,8 @@ pub struct LoadDocumentEvent<'a> {
     pub document: &'a DocumentName,
     /// The session that opens it, where it is one.
     pub scope: Option<&'a SessionScope>,
+    /// What the store had, as one Yjs update v1.
+    pub stored: &'a Bytes,
     /// Yjs updates v1 that hooks add to the document.
     pub updates: Vec<Bytes>,
 }

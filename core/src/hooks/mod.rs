@@ -132,7 +132,7 @@ macro_rules! hooks {
             /// What it is called in logs.
             fn name(&self) -> &str;
 
-            /// Which hooks it has; asked when the hub is built.
+            /// Which hooks it has; asked at every dispatch, so it has to be cheap.
             fn hooks(&self) -> HookSet;
 
             /// Higher comes first, equal ones in the order they were added (default 100, as Hocuspocus).

@@ -46,7 +46,10 @@ pub(super) async fn load(
 ) -> Result<Loaded, HubError> {
     let started = Instant::now();
     let options = room_options(shared, document).await?;
-    let stored = shared.store.load(document).await.map_err(|error| HubError::Load(Arc::new(error)))?;
+    let stored = match shared.keeps_documents {
+        true => shared.store.load(document).await.map_err(|error| HubError::Load(Arc::new(error)))?,
+        false => None,
+    };
     let stored = stored.unwrap_or_default();
     let rows = stored.updates.iter().map(|(id, _)| *id).collect();
     let snapshot_bytes = stored.snapshot.as_ref().map_or(0, Bytes::len);
@@ -96,7 +99,8 @@ async fn ask_load_hooks(
         return Ok(false);
     }
     let document = room.name().clone();
-    let mut event = LoadDocumentEvent { document: &document, scope, updates: Vec::new() };
+    let mut event =
+        LoadDocumentEvent { document: &document, scope, stored: &room.full_state(), updates: Vec::new() };
     run_hooks!(shared.hooks, ON_LOAD_DOCUMENT, on_load_document, &mut event)
         .map_err(|rejection| HubError::Rejected(Arc::new(rejection)))?;
     room.preload(&event.updates)

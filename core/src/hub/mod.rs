@@ -6,6 +6,8 @@ mod committer;
 mod decisions;
 mod direct;
 mod driver;
+mod follower;
+mod hold;
 mod host;
 mod loading;
 mod notices;
@@ -24,6 +26,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 pub use direct::{DirectConnection, DirectError};
+pub use follower::{Follower, Held, RoomFollower};
+pub use hold::Hold;
 pub use host::{HostConnection, ReceiveError, Wake};
 pub use observer::{Observed, Observer};
 pub use transport::{FrameSink, Incoming, Transport};
@@ -52,6 +56,9 @@ struct Shared {
     authenticator: Arc<dyn Authenticator>,
     hooks: HookChain,
     cluster: Option<Arc<dyn Cluster>>,
+    follower: Option<Arc<dyn Follower>>,
+    /// `false`: the host's hooks are the persistence, the store is not asked.
+    keeps_documents: bool,
     metrics: Arc<Metrics>,
     registry: Registry,
     connections: Mutex<HashMap<ConnectionId, Arc<Outbox>>>,
@@ -118,6 +125,8 @@ pub struct HubBuilder {
     authenticator: Arc<dyn Authenticator>,
     extensions: Vec<Arc<dyn Extension>>,
     cluster: Option<Arc<dyn Cluster>>,
+    follower: Option<Arc<dyn Follower>>,
+    keeps_documents: bool,
 }
 
 impl HubBuilder {
@@ -149,6 +158,20 @@ impl HubBuilder {
         self
     }
 
+    /// Has the host follow all rooms.
+    #[must_use]
+    pub fn follower(mut self, follower: Arc<dyn Follower>) -> Self {
+        self.follower = Some(follower);
+        self
+    }
+
+    /// Keeps no documents: the host's hooks load and store them, and the host unloads them.
+    #[must_use]
+    pub fn without_store(mut self) -> Self {
+        self.keeps_documents = false;
+        self
+    }
+
     /// Builds the hub. Call it inside a tokio runtime; the hub's tasks run there.
     pub fn build(self) -> Hub {
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
@@ -156,8 +179,8 @@ impl HubBuilder {
         let committer = store.update_log().map(|log| Committer::start(log, Arc::clone(&metrics)));
         let hooks = HookChain::new(self.extensions);
         let mut room_options = RoomOptions::new(&self.config, committer.is_some());
-        room_options.report_changes = hooks.wants(HookSet::ON_CHANGE);
-        room_options.report_awareness = hooks.wants(HookSet::ON_AWARENESS_UPDATE);
+        room_options.report_changes = self.follower.is_some() || hooks.wants(HookSet::ON_CHANGE);
+        room_options.report_awareness = self.follower.is_some() || hooks.wants(HookSet::ON_AWARENESS_UPDATE);
         room_options.publish = self.cluster.is_some();
         let limits = Arc::new(self.config.limits.clone());
         let shared = Arc::new(Shared {
@@ -169,6 +192,8 @@ impl HubBuilder {
             authenticator: self.authenticator,
             hooks,
             cluster: self.cluster,
+            follower: self.follower,
+            keeps_documents: self.keeps_documents,
             metrics,
             connections: Mutex::default(),
             connections_gone: Notify::new(),
@@ -203,6 +228,8 @@ impl Hub {
             authenticator: Arc::new(AllowAll),
             extensions: Vec::new(),
             cluster: None,
+            follower: None,
+            keeps_documents: true,
         }
     }
 

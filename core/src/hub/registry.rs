@@ -67,6 +67,10 @@ pub(super) struct RoomHandle {
     opened: Notify,
     /// Joins under way and direct connections: the room is not unloaded meanwhile.
     pins: AtomicUsize,
+    /// Sessions inside.
+    pub(super) sessions: AtomicUsize,
+    /// Something is not stored yet, as of the last turn.
+    pub(super) unsettled: AtomicBool,
     /// The task did not save everything when it was asked to end.
     pub(super) unsaved: AtomicBool,
 }
@@ -187,6 +191,8 @@ impl Registry {
             waiting_bytes_max: self.waiting_bytes_max,
             opened: Notify::new(),
             pins: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
+            unsettled: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
         });
         let pin = room.pin();
@@ -206,6 +212,25 @@ impl Registry {
     pub(super) fn remove_unpinned(&self, room: &Arc<RoomHandle>) -> bool {
         let mut shard = self.lock(&room.name);
         if room.pins.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        self.remove_from(&mut shard, room);
+        true
+    }
+
+    /// Removes a room that only one pin holds and only `leaving` sessions are in, if `clean` agrees to what is
+    /// unsettled in it.
+    pub(super) fn retire(
+        &self,
+        room: &Arc<RoomHandle>,
+        leaving: usize,
+        clean: impl FnOnce(bool) -> bool,
+    ) -> bool {
+        let mut shard = self.lock(&room.name);
+        let unsettled =
+            room.unsettled.load(Ordering::Acquire) || room.waiting_bytes.load(Ordering::Acquire) > 0;
+        let sole = room.pins.load(Ordering::Acquire) == 1;
+        if !sole || room.sessions.load(Ordering::Acquire) > leaving || !clean(unsettled) {
             return false;
         }
         self.remove_from(&mut shard, room);

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
+use super::follower::{Held, RoomFollower};
 use super::loading::{load, save};
 use super::notices::{Notice, Notices};
 use super::registry::{Command, Join, RoomHandle};
@@ -19,6 +21,7 @@ use super::{Shared, error_chain};
 use crate::cluster::{ClusterMessage, Subscription};
 use crate::error::{CloseReason, HubError};
 use crate::hooks::{DocumentEvent, HookSet, SessionScope, run_hooks};
+use crate::id::SessionKey;
 use crate::room::{Note, Origin, Room, RoomOutput, Saver};
 
 /// Commands of one turn at the most, so that acks of the first do not wait long for the last.
@@ -68,6 +71,7 @@ struct RoomTask {
     room: Room,
     saver: Saver,
     notices: Option<Notices>,
+    follower: Option<Box<dyn RoomFollower>>,
     subscription: Option<Box<dyn Subscription>>,
     /// Commits that are not answered yet.
     uncommitted: usize,
@@ -92,6 +96,7 @@ impl RoomTask {
     fn new(shared: Arc<Shared>, handle: Arc<RoomHandle>, room: Room, saver: Saver) -> Self {
         shared.metrics.documents_loaded.add(1);
         let notices = Notices::start(&shared, &handle);
+        let follower = shared.follower.as_ref().and_then(|follower| follower.follow(room.name()));
         let subscription = shared.cluster.as_ref().map(|cluster| {
             let handle = Arc::clone(&handle);
             cluster.subscribe(room.name(), Arc::new(move |message| receive(&handle, message)))
@@ -102,6 +107,7 @@ impl RoomTask {
             room,
             saver,
             notices,
+            follower,
             subscription,
             uncommitted: 0,
             version: 0,
@@ -155,7 +161,11 @@ impl RoomTask {
     /// A scheduler of several threads runs the task that a socket's task woke right after it, so every
     /// message would become a turn of its own. Standing back once lets all sockets that have something
     /// be read first, as `flushDelay: 0` does with `setImmediate`.
-    async fn let_others_read(&self, inbox: &mut mpsc::UnboundedReceiver<Command>, commands: &mut Vec<Command>) {
+    async fn let_others_read(
+        &self,
+        inbox: &mut mpsc::UnboundedReceiver<Command>,
+        commands: &mut Vec<Command>,
+    ) {
         if self.several_threads && self.room.subscribers() > 1 {
             tokio::task::yield_now().await;
             while commands.len() < TURN_COMMANDS_MAX
@@ -210,7 +220,9 @@ impl RoomTask {
         self.take_outputs();
         if self.room.version() != self.version {
             self.version = self.room.version();
-            self.saver.changed(now);
+            if self.shared.keeps_documents {
+                self.saver.changed(now);
+            }
         }
         self.room.drain_touched(|outbox| {
             if !outbox.is_blocked() && outbox.flush(now).is_err() {
@@ -219,6 +231,8 @@ impl RoomTask {
         });
         self.count();
         self.save_if_due(now);
+        let unsettled = self.saver.is_dirty(self.version) || self.uncommitted > 0;
+        self.handle.unsettled.store(unsettled, Ordering::Release);
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {
@@ -231,7 +245,7 @@ impl RoomTask {
             Command::Join(join) => self.join(*join, now),
             // Whoever waits may be gone.
             Command::Open(reply) => drop(reply.send(Ok(()))),
-            Command::Leave(session) => self.room.leave(session, now),
+            Command::Leave(session) => self.leave(session, now),
             Command::Drained(session) => self.room.catch_up(session, now),
             Command::Access(session, access) => self.room.set_access(session, access),
             Command::Committed { sequence, bytes, rows, parked } => {
@@ -253,11 +267,27 @@ impl RoomTask {
         let session = subscriber.session;
         self.room.join(subscriber, now);
         self.kept_until = None;
+        self.handle.sessions.store(self.room.subscribers(), Ordering::Release);
+        if let Some(follower) = &mut self.follower {
+            follower.entered(session);
+        }
         // The connection may have ended while its session waited here.
         if reply.send(Ok(())).is_err() {
-            self.room.leave(session, now);
+            self.leave(session, now);
         }
         drop(pin);
+    }
+
+    fn leave(&mut self, session: SessionKey, now: Instant) {
+        self.room.leave(session, now);
+        self.handle.sessions.store(self.room.subscribers(), Ordering::Release);
+        if self.follower.is_some() {
+            // What the session did before is told before its end.
+            self.take_outputs();
+        }
+        if let Some(follower) = &mut self.follower {
+            follower.left(session);
+        }
     }
 
     fn take_outputs(&mut self) {
@@ -269,11 +299,24 @@ impl RoomTask {
                         committer.commit(&self.handle, persist);
                     }
                 }
-                RoomOutput::Changed { update, origin } => self.tell(Notice::Changed { update, origin }),
+                RoomOutput::Changed { update, origin } => {
+                    if let Some(follower) = &mut self.follower {
+                        follower.changed(&update, origin, Held::new(&self.handle, update.len()));
+                    }
+                    self.tell(Notice::Changed { update, origin });
+                }
                 RoomOutput::AwarenessChanged { change, origin } => {
+                    if let Some(follower) = &mut self.follower {
+                        let update = Bytes::from(self.room.awareness().encode(change.clients()));
+                        let held = Held::new(&self.handle, update.len());
+                        follower.awareness_changed(&change, update, origin, held);
+                    }
                     self.tell(Notice::AwarenessChanged { change, origin });
                 }
                 RoomOutput::Stateless { session, payload } => {
+                    if let Some(follower) = &mut self.follower {
+                        follower.stateless(session, &payload, Held::new(&self.handle, payload.len()));
+                    }
                     self.tell(Notice::Stateless { session, payload })
                 }
                 RoomOutput::Publish(update) => self.publish(ClusterMessage::Update(update)),
@@ -305,6 +348,9 @@ impl RoomTask {
     }
 
     fn save_if_due(&mut self, now: Instant) {
+        if !self.shared.keeps_documents {
+            return;
+        }
         let due = self.saver.due_at(self.version).is_some_and(|due| due <= now);
         // Without sessions nobody is disturbed by a save, and memory waits for it.
         let hurry = (self.shutdown || self.is_abandoned())
@@ -344,21 +390,24 @@ impl RoomTask {
     fn quiet_down(&mut self, now: Instant) {
         if !self.quiet && now >= self.active_at + QUIET {
             self.quiet = true;
+            if !self.shared.keeps_documents {
+                // No save compacts it.
+                self.room.snapshot();
+            }
             self.room.shrink();
         }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
         let quiet = (!self.quiet).then(|| self.active_at + QUIET);
-        [self.room.poll_timeout(), self.saver.due_at(self.version), quiet, self.kept_until]
-            .into_iter()
-            .flatten()
-            .min()
+        let save = self.shared.keeps_documents.then(|| self.saver.due_at(self.version)).flatten();
+        [self.room.poll_timeout(), save, quiet, self.kept_until].into_iter().flatten().min()
     }
 
     /// Unloads the document when nobody is here and all is saved.
     async fn unload(&mut self) -> Next {
-        let dirty = self.saver.is_dirty(self.version) || self.uncommitted > 0;
+        let kept = self.shared.keeps_documents;
+        let dirty = kept && (self.saver.is_dirty(self.version) || self.uncommitted > 0);
         if self.shutdown {
             // What is in the log is not lost, though no snapshot holds it.
             let logged = self.shared.committer.is_some() && self.uncommitted == 0;
@@ -405,6 +454,9 @@ impl RoomTask {
 impl Drop for RoomTask {
     fn drop(&mut self) {
         self.shared.metrics.documents_loaded.sub(1);
+        if let Some(follower) = &mut self.follower {
+            follower.ended();
+        }
         if self.failing {
             self.shared.metrics.documents_failing.sub(1);
         }

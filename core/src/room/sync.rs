@@ -61,7 +61,7 @@ impl Room {
     }
 
     /// The document as one update; encoded once for all who join at the same version.
-    pub(super) fn full_state(&mut self) -> Bytes {
+    pub fn full_state(&mut self) -> Bytes {
         match &self.full_state {
             Some((version, state)) if *version == self.version => state.clone(),
             _ => {
