@@ -10,11 +10,15 @@ mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod snapshot;
 #[cfg(feature = "sqlite")]
+mod spool;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{Migration, MigrationMode, PostgresOptions, PostgresStore};
+#[cfg(feature = "sqlite")]
+pub use spool::{SpoolFigures, SpoolOptions, SpooledStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 

@@ -52,7 +52,8 @@ pub(super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), StoreE
     Ok((writer, readers))
 }
 
-fn create(path: &Path) -> io::Result<()> {
+/// Makes the file and the directories above it, for their owner only.
+pub(in crate::store) fn create(path: &Path) -> io::Result<()> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }

@@ -36,27 +36,35 @@ pub(super) async fn append(
     connection: &mut SqliteConnection,
     batches: &[LogBatch],
 ) -> Result<Vec<LogId>, sqlx::Error> {
+    let mut documents: Vec<_> = batches.iter().map(|batch| batch.document.as_str()).collect();
+    documents.sort_unstable();
+    documents.dedup();
+    for documents in pieces(&documents) {
+        insert_documents(connection, documents).await?;
+    }
     let mut ids = Vec::with_capacity(batches.len());
-    let mut rest = batches;
-    while !rest.is_empty() {
-        let rows = ROWS_PER_INSERT.into_iter().find(|rows| *rows <= rest.len()).unwrap_or(1);
-        let (now, later) = rest.split_at(rows);
-        insert_documents(connection, now).await?;
-        insert_rows(connection, now, &mut ids).await?;
-        rest = later;
+    for batches in pieces(batches) {
+        insert_rows(connection, batches, &mut ids).await?;
     }
     Ok(ids)
 }
 
-async fn insert_documents(
-    connection: &mut SqliteConnection,
-    batches: &[LogBatch],
-) -> Result<(), sqlx::Error> {
-    let values = vec!["(?, ?)"; batches.len()].join(", ");
+/// Cuts rows into pieces of the lengths that inserts take.
+fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let length = ROWS_PER_INSERT.into_iter().find(|length| *length <= rows.len())?;
+        let (piece, rest) = rows.split_at(length);
+        rows = rest;
+        Some(piece)
+    })
+}
+
+async fn insert_documents(connection: &mut SqliteConnection, documents: &[&str]) -> Result<(), sqlx::Error> {
+    let values = vec!["(?, ?)"; documents.len()].join(", ");
     let sql = format!("insert into yjs_document (id, data) values {values} on conflict (id) do nothing");
     let mut query = sqlx::query(AssertSqlSafe(sql));
-    for batch in batches {
-        query = query.bind(batch.document.as_str()).bind(EMPTY_UPDATE);
+    for document in documents {
+        query = query.bind(*document).bind(EMPTY_UPDATE);
     }
     query.execute(connection).await?;
     Ok(())

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Row, SqliteConnection};
 
+pub(super) use file::create as create_private;
+
 use super::merge::assemble;
 use super::snapshot::{self, Seal, Sealed, Snapshot};
 use super::{DocumentStore, LogBatch, LogId, StoredDocument, UpdateLog};

@@ -1,0 +1,250 @@
+//! Goal: with a spool in front, a database that goes away costs nobody an acknowledged update: rows are
+//! kept in the file, are part of what is loaded, reach the database in order when it is back, also in the
+//! next process, and are folded once.
+//!
+//! Method: an SQLite store as the database, behind a switch that makes it fail or hang.
+#![cfg(all(feature = "sqlite", feature = "test-util"))]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fidibus_core::auth::BoxFuture;
+use fidibus_core::error::StoreError;
+use fidibus_core::id::DocumentName;
+use fidibus_core::store::conformance::edits::{Authors, authors_stored, batch, edit, expected, name};
+use fidibus_core::store::conformance::{self, Subject};
+use fidibus_core::store::{
+    DocumentStore, LogBatch, LogId, SpoolOptions, SpooledStore, SqliteOptions, SqliteStore, StoredDocument,
+    UpdateLog,
+};
+
+const UP: u8 = 0;
+const DOWN: u8 = 1;
+const HANGS: u8 = 2;
+
+/// A database with a switch.
+#[derive(Clone)]
+struct Switched {
+    inner: SqliteStore,
+    state: Arc<AtomicU8>,
+}
+
+impl Switched {
+    async fn gate(&self) -> Result<(), StoreError> {
+        match self.state.load(Ordering::Acquire) {
+            UP => Ok(()),
+            DOWN => Err(StoreError::retryable("switched", "switched off")),
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+impl DocumentStore for Switched {
+    fn name(&self) -> &'static str {
+        "switched"
+    }
+    fn load<'a>(
+        &'a self,
+        document: &'a DocumentName,
+    ) -> BoxFuture<'a, Result<Option<StoredDocument>, StoreError>> {
+        Box::pin(async move {
+            self.gate().await?;
+            self.inner.load(document).await
+        })
+    }
+    fn store<'a>(
+        &'a self,
+        document: &'a DocumentName,
+        snapshot: Bytes,
+        folded: &'a [LogId],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.gate().await?;
+            self.inner.store(document, snapshot, folded).await
+        })
+    }
+    fn delete<'a>(&'a self, document: &'a DocumentName) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.inner.delete(document)
+    }
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a DocumentName>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<DocumentName>, StoreError>> {
+        self.inner.list(after, limit)
+    }
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.gate())
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
+    fn update_log(&self) -> Option<Arc<dyn UpdateLog>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+impl UpdateLog for Switched {
+    fn append<'a>(&'a self, batches: &'a [LogBatch]) -> BoxFuture<'a, Result<Vec<LogId>, StoreError>> {
+        Box::pin(async move {
+            self.gate().await?;
+            self.inner.update_log().unwrap().append(batches).await
+        })
+    }
+}
+
+/// A spooled database in a directory of its own, removed at the end.
+struct Place {
+    directory: PathBuf,
+    state: Arc<AtomicU8>,
+}
+
+impl Place {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("fidibus-spool-{}-{number}", std::process::id()));
+        Self { directory, state: Arc::default() }
+    }
+
+    async fn database(&self) -> SqliteStore {
+        SqliteStore::open(self.directory.join("database.db"), SqliteOptions::default()).await.unwrap()
+    }
+
+    async fn open(&self) -> SpooledStore {
+        self.open_with(SpoolOptions { append_max: Duration::from_millis(200), ..SpoolOptions::default() })
+            .await
+    }
+
+    async fn open_with(&self, options: SpoolOptions) -> SpooledStore {
+        let inner = Switched { inner: self.database().await, state: Arc::clone(&self.state) };
+        SpooledStore::open(Arc::new(inner), &self.directory.join("spool.db"), options).await.unwrap()
+    }
+
+    fn switch(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.directory).ok();
+    }
+}
+
+async fn append(store: &SpooledStore, document: &DocumentName, author: u32) -> LogId {
+    let log = store.update_log().unwrap();
+    log.append(&[batch(document, author, "text")]).await.unwrap()[0]
+}
+
+/// The content that these authors make.
+fn of(authors: &[u32]) -> Authors {
+    expected(authors.iter().map(|author| (*author, "text")))
+}
+
+async fn drained(store: &SpooledStore) {
+    for _ in 0..500 {
+        if store.figures().rows == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not drained within five seconds");
+}
+
+#[tokio::test]
+async fn it_is_a_store_as_any_other() {
+    struct Spooled(std::sync::Mutex<Vec<Arc<Place>>>);
+    impl Subject for Spooled {
+        fn empty(&self) -> BoxFuture<'_, Box<dyn DocumentStore>> {
+            let place = Arc::new(Place::new());
+            self.0.lock().unwrap().push(Arc::clone(&place));
+            Box::pin(async move { Box::new(place.open().await) as Box<dyn DocumentStore> })
+        }
+        fn reopen(&self) -> BoxFuture<'_, Option<Box<dyn DocumentStore>>> {
+            let place = Arc::clone(self.0.lock().unwrap().last().unwrap());
+            Box::pin(async move { Some(Box::new(place.open().await) as Box<dyn DocumentStore>) })
+        }
+    }
+    conformance::run(&Spooled(Default::default())).await;
+}
+
+#[tokio::test]
+async fn rows_survive_an_outage_and_reach_the_database_in_order() {
+    for outage in [DOWN, HANGS] {
+        let place = Place::new();
+        let store = place.open().await;
+        let document = name("doc");
+        assert!(append(&store, &document, 1).await > 0);
+        place.switch(outage);
+        assert!(append(&store, &document, 2).await < 0, "acknowledged from the file");
+        assert!(append(&store, &document, 3).await < 0);
+        assert_eq!(store.figures().rows, 2);
+        assert_eq!(authors_stored(&place.database().await, &document).await, of(&[1]));
+        place.switch(UP);
+        drained(&store).await;
+        assert_eq!(authors_stored(&place.database().await, &document).await, of(&[1, 2, 3]));
+        assert!(append(&store, &document, 4).await > 0, "the database is used again");
+        let rows = place.database().await.load(&document).await.unwrap().unwrap().updates;
+        assert!(rows.is_sorted_by_key(|(id, _)| *id) && rows.len() == 4);
+    }
+}
+
+#[tokio::test]
+async fn the_next_process_drains_what_the_last_left() {
+    let place = Place::new();
+    let document = name("doc");
+    let store = place.open().await;
+    place.switch(DOWN);
+    append(&store, &document, 1).await;
+    store.close().await;
+    place.switch(UP);
+    let store = place.open().await;
+    drained(&store).await;
+    assert_eq!(authors_stored(&place.database().await, &document).await, of(&[1]));
+}
+
+#[tokio::test]
+async fn what_waits_is_loaded_and_a_load_fails_while_the_database_is_away() {
+    let place = Place::new();
+    let document = name("doc");
+    let store = place.open().await;
+    append(&store, &document, 1).await;
+    place.switch(DOWN);
+    append(&store, &document, 2).await;
+    assert!(store.load(&document).await.is_err(), "a part of a document is no document");
+    place.switch(UP);
+    assert_eq!(authors_stored(&store, &document).await, of(&[1, 2]));
+}
+
+#[tokio::test]
+async fn rows_are_folded_wherever_they_are_by_then() {
+    let place = Place::new();
+    let document = name("doc");
+    let store = place.open().await;
+    place.switch(DOWN);
+    let moved = append(&store, &document, 1).await;
+    place.switch(UP);
+    drained(&store).await;
+    store.store(&document, edit(1, "text"), &[moved]).await.unwrap();
+    let stored = place.database().await.load(&document).await.unwrap().unwrap();
+    assert!(stored.updates.is_empty(), "folded under the id that it has there");
+    assert_eq!(authors_stored(&store, &document).await, of(&[1]));
+}
+
+#[tokio::test]
+async fn a_full_spool_acknowledges_nothing() {
+    let place = Place::new();
+    let document = name("doc");
+    let store = place.open_with(SpoolOptions { bytes_max: 10, ..SpoolOptions::default() }).await;
+    place.switch(DOWN);
+    let log = store.update_log().unwrap();
+    let error = log.append(&[batch(&document, 1, "long enough to be refused")]).await.unwrap_err();
+    assert!(error.retryable && store.figures().failing);
+    place.switch(UP);
+    assert!(append(&store, &document, 1).await > 0);
+}
