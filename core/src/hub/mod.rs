@@ -3,8 +3,10 @@
 
 mod aside;
 mod committer;
+mod control;
 mod decisions;
 mod direct;
+mod directory;
 mod driver;
 mod follower;
 mod hold;
@@ -12,20 +14,24 @@ mod host;
 mod loading;
 mod notices;
 mod observer;
+mod pace;
+mod recheck;
 mod registry;
 mod room_task;
 mod transport;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+pub use control::OpenSession;
 pub use direct::{DirectConnection, DirectError};
+pub use directory::Selector;
 pub use follower::{Follower, Held, RoomFollower};
 pub use hold::Hold;
 pub use host::{HostConnection, ReceiveError, Wake};
@@ -37,13 +43,17 @@ use crate::cluster::Cluster;
 use crate::config::{AckMode, Config, Limits};
 use crate::error::{CloseReason, HubError, StoreError};
 use crate::hooks::{
-    ConfigureEvent, DestroyEvent, Extension, HookChain, HookSet, ListenEvent, SessionScope, run_hooks,
+    BroadcastStatelessEvent, ConfigureEvent, DestroyEvent, Extension, HookChain, HookSet, ListenEvent,
+    SessionScope, run_hooks,
 };
 use crate::id::{ConnectionId, DocumentName};
 use crate::metrics::{Metrics, MetricsSnapshot};
+use crate::protocol::message::Text;
 use crate::room::{Note, Outbox, RoomOptions};
 use crate::store::{DocumentStore, MemoryStore};
 use committer::Committer;
+use directory::Directory;
+use recheck::Rechecking;
 use registry::{Command, Pin, Registry};
 
 /// What all tasks of a hub share.
@@ -61,6 +71,9 @@ struct Shared {
     keeps_documents: bool,
     metrics: Arc<Metrics>,
     registry: Registry,
+    directory: Arc<Directory>,
+    /// Set once, when the hub is built.
+    rechecking: OnceLock<Rechecking>,
     connections: Mutex<HashMap<ConnectionId, Arc<Outbox>>>,
     connections_gone: Notify,
     next_connection: AtomicU64,
@@ -89,6 +102,14 @@ impl Shared {
         connections.remove(&id);
         if connections.is_empty() {
             self.connections_gone.notify_waiters();
+        }
+    }
+
+    /// Tells a socket's task something; nobody where the socket is gone.
+    fn post(&self, connection: ConnectionId, note: Note) {
+        let outbox = self.lock_connections().get(&connection).cloned();
+        if let Some(outbox) = outbox {
+            outbox.post(note);
         }
     }
 
@@ -195,6 +216,8 @@ impl HubBuilder {
             follower: self.follower,
             keeps_documents: self.keeps_documents,
             metrics,
+            directory: Arc::default(),
+            rechecking: OnceLock::new(),
             connections: Mutex::default(),
             connections_gone: Notify::new(),
             next_connection: AtomicU64::new(1),
@@ -202,6 +225,7 @@ impl HubBuilder {
             runtime: Handle::current(),
             config: self.config,
         });
+        let _ = shared.rechecking.set(recheck::start(&shared));
         if shared.hooks.wants(HookSet::ON_CONFIGURE) {
             let shared = Arc::clone(&shared);
             tokio::spawn(async move {
@@ -271,6 +295,26 @@ impl Hub {
         }
     }
 
+    /// Sends a stateless message to all Hocuspocus sessions of a document, unless a hook says no; `false`
+    /// when the document is not loaded.
+    ///
+    /// # Errors
+    /// A hook refused it, or the room failed.
+    pub async fn broadcast_stateless(
+        &self,
+        document: &DocumentName,
+        payload: Text,
+    ) -> Result<bool, HubError> {
+        let Some(room) = self.0.registry.find(document) else { return Ok(false) };
+        if self.0.hooks.wants(HookSet::BEFORE_BROADCAST_STATELESS) {
+            let mut event = BroadcastStatelessEvent { document, payload: &payload };
+            run_hooks!(self.0.hooks, BEFORE_BROADCAST_STATELESS, before_broadcast_stateless, &mut event)
+                .map_err(|rejection| HubError::Rejected(Arc::new(rejection)))?;
+        }
+        direct::with(&room, move |room, now| room.broadcast_stateless(&payload, |_| true, now)).await?;
+        Ok(true)
+    }
+
     /// The names of loaded documents.
     pub fn documents(&self) -> Vec<DocumentName> {
         self.0.registry.rooms().iter().map(|room| room.name().clone()).collect()
@@ -308,14 +352,12 @@ impl Hub {
     pub async fn shutdown(&self, deadline: Duration, spread: Duration, close: CloseReason) -> ShutdownReport {
         let end = Instant::now() + deadline;
         self.0.shutting_down.store(true, Ordering::Release);
-        self.close_sockets(spread.min(deadline / 4), close).await;
-        let saved = async {
-            self.connections_gone().await;
-            for room in self.0.registry.rooms() {
-                room.send(Command::Shutdown);
-            }
-            self.0.registry.emptied().await;
-        };
+        // Rooms save while their sockets are being closed: what still arrives makes them save again.
+        for room in self.0.registry.rooms() {
+            room.send(Command::Shutdown);
+        }
+        let closed = self.close_sockets(spread.min(deadline / 4), close);
+        let saved = async { tokio::join!(closed, self.connections_gone(), self.0.registry.emptied()) };
         let _ = tokio::time::timeout_at(end.into(), saved).await;
         let unsaved: Vec<_> = self
             .0

@@ -408,12 +408,14 @@ impl RoomTask {
     async fn unload(&mut self) -> Next {
         let kept = self.shared.keeps_documents;
         let dirty = kept && (self.saver.is_dirty(self.version) || self.uncommitted > 0);
+        // What is in the log is not lost, though no snapshot holds it.
+        let logged = self.shared.committer.is_some() && self.uncommitted == 0;
         if self.shutdown {
-            // What is in the log is not lost, though no snapshot holds it.
-            let logged = self.shared.committer.is_some() && self.uncommitted == 0;
             self.handle.unsaved.store(dirty && !logged, Ordering::Release);
         }
-        if self.room.subscribers() > 0 || dirty {
+        // A shutdown does not wait for a database that is away when nothing would be lost.
+        let given_up = self.shutdown && logged && self.saver.failures() > 0;
+        if self.room.subscribers() > 0 || (dirty && !given_up) {
             return Next::GoOn;
         }
         let now = Instant::now();
