@@ -1,4 +1,4 @@
-// Stock @hocuspocus/server for the load harness. PORT, and STORE: none | map | files (with STORE_DIR).
+// Stock @hocuspocus/server for the load harness. PORT, and STORE: none | files (with STORE_DIR).
 // SIGUSR2 forces a garbage collection (node --expose-gc), so that memory can be compared.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,15 +8,7 @@ import { Server } from "@hocuspocus/server";
 const store = process.env.STORE ?? "none";
 const extensions = [];
 
-if (store === "map") {
-  const documents = new Map();
-  extensions.push(
-    new Database({
-      fetch: async ({ documentName }) => documents.get(documentName) ?? null,
-      store: async ({ documentName, state }) => void documents.set(documentName, state),
-    }),
-  );
-} else if (store === "files") {
+if (store === "files") {
   const directory = process.env.STORE_DIR;
   mkdirSync(directory, { recursive: true });
   const path = (name) => join(directory, encodeURIComponent(name));

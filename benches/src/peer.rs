@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::dialect::Dialect;
@@ -32,7 +33,7 @@ pub enum Peer {
     FidibusNode,
     /// Stock Hocuspocus without a store.
     Hocuspocus,
-    /// Stock Hocuspocus with its database extension on files, or on a Map where nothing is loaded again.
+    /// Stock Hocuspocus with its database extension on files.
     HocuspocusDatabase,
     /// The server of y-websocket 2.1.
     YWebsocket,
@@ -68,18 +69,8 @@ pub struct Running {
 
 impl Peer {
     /// The name in reports and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FidibusMemory => "fidibus-memory",
-            Self::FidibusSqlite => "fidibus-sqlite",
-            Self::FidibusPostgres => "fidibus-postgres",
-            Self::FidibusNode => "fidibus-node",
-            Self::Hocuspocus => "hocuspocus",
-            Self::HocuspocusDatabase => "hocuspocus-database",
-            Self::YWebsocket => "y-websocket",
-            Self::RelayEpoll => "relay-epoll",
-            Self::RelayTokio => "relay-tokio",
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
     /// What it expects on the wire.
@@ -108,8 +99,7 @@ impl Peer {
                 lacks(places.programs.join("fidibus"))
             }
             Self::RelayEpoll | Self::RelayTokio => lacks(places.programs.join("relay")),
-            Self::FidibusNode => lacks(places.peers.join("fidibus-node.mjs"))
-                .or_else(|| lacks(places.peers.join("../../bindings-node/index.js"))),
+            Self::FidibusNode => lacks(places.peers.join("../../bindings-node/package.json")),
             Self::Hocuspocus | Self::HocuspocusDatabase | Self::YWebsocket => {
                 lacks(places.peers.join("node_modules"))
                     .map(|text| format!("{text}: npm ci in benches/peers"))

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use fidibus_bench::peer::{GENERATOR_CORE, Peer, Places, peers_folder};
+use fidibus_bench::plan::Plan;
 use fidibus_bench::postgres::Cluster;
 use fidibus_bench::proc::{pin, raise_file_limit, take_precedence};
 use fidibus_bench::report::{Note, Record, Results};
@@ -40,10 +41,10 @@ struct RunArguments {
     /// How long the scenarios last.
     #[arg(long, value_enum, default_value_t = Form::Short)]
     form: Form,
-    /// What to measure; without it all scenarios of the form.
+    /// What to measure; without it what the form has.
     #[arg(long, value_enum, value_delimiter = ',')]
     scenarios: Vec<Scenario>,
-    /// Which servers; without it all that are here.
+    /// Which servers; without it those that the form measures and that are here.
     #[arg(long, value_enum, value_delimiter = ',')]
     peers: Vec<Peer>,
     /// How often; the order of the servers changes each time.
@@ -52,9 +53,16 @@ struct RunArguments {
     /// The folder that a report goes to, of all figures in the results file.
     #[arg(long)]
     report: Option<PathBuf>,
-    /// Where the figures are appended, one JSON object a line.
+    /// Where the figures go, one JSON object a line.
     #[arg(long, default_value = "/tmp/fidibus-bench/results.jsonl")]
     results: PathBuf,
+    /// Keeps what the results file holds: the report is then over all runs in it.
+    #[arg(long)]
+    append: bool,
+    /// Samples the servers of `fanout`, `rooms` and `saturate` with perf, one report each into this folder. The figures
+    /// of such a run are not comparable.
+    #[arg(long)]
+    profiles: Option<PathBuf>,
     /// The folder with the programs `fidibus` and `relay`; without it the one that this program is in.
     #[arg(long)]
     programs: Option<PathBuf>,
@@ -90,45 +98,29 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     let bench = Bench {
         places: Places { programs, peers: peers_folder(), scratch: arguments.scratch.clone(), postgres_url },
         form: arguments.form,
+        profiles: arguments.profiles.clone(),
     };
-    let all =
-        |given: &[Peer]| if given.is_empty() { Peer::value_variants().to_vec() } else { given.to_vec() };
-    let mut peers = all(&arguments.peers);
-    peers.retain(|peer| match peer.missing(&bench.places) {
-        Some(why) => {
+    let plan = Plan::new(arguments.form, &arguments.scenarios, &arguments.peers, &bench.places);
+    for (peer, why) in &plan.missing {
+        if arguments.peers.is_empty() || arguments.peers.contains(peer) {
             eprintln!("{} is left out: {why}", peer.name());
-            false
         }
-        None => true,
-    });
-    let scenarios = if arguments.scenarios.is_empty() {
-        Scenario::value_variants().to_vec()
-    } else {
-        arguments.scenarios.clone()
-    };
-    let mut results = OpenOptions::new().create(true).append(true).open(&arguments.results)?;
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).append(arguments.append).write(true).truncate(!arguments.append);
+    let mut results = options
+        .open(&arguments.results)
+        .with_context(|| format!("cannot write {}", arguments.results.display()))?;
     writeln!(results, "{}", serde_json::to_string(&Record::Run(Note::new(&bench.places)))?)?;
-    for repetition in 1..=arguments.repetitions {
-        for &scenario in &scenarios {
-            let mut order: Vec<Peer> =
-                peers.iter().copied().filter(|&peer| scenario.applies_to(peer)).collect();
-            let shift = (repetition - 1) % order.len().max(1);
-            order.rotate_left(shift);
-            for peer in order {
-                match scenario.run(&bench, peer, repetition) {
-                    Ok(measurements) => {
-                        for measurement in measurements {
-                            println!("{}", line(&measurement));
-                            writeln!(
-                                results,
-                                "{}",
-                                serde_json::to_string(&Record::Measurement(measurement))?
-                            )?;
-                        }
-                    }
-                    Err(error) => eprintln!("{} {}: {error:#}", scenario.name(), peer.name()),
+    for (repetition, scenario, peer) in plan.turns(arguments.repetitions) {
+        match scenario.run(&bench, peer, repetition) {
+            Ok(measurements) => {
+                for measurement in measurements {
+                    println!("{}", line(&measurement));
+                    writeln!(results, "{}", serde_json::to_string(&Record::Measurement(measurement))?)?;
                 }
             }
+            Err(error) => eprintln!("{} {}: {error:#}", scenario.name(), peer.name()),
         }
     }
     match &arguments.report {
@@ -139,7 +131,11 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
 
 /// A PostgreSQL of our own, when somebody is to be measured on it and none was given.
 fn cluster(arguments: &RunArguments) -> Option<Cluster> {
-    let is_wanted = arguments.peers.is_empty() || arguments.peers.contains(&Peer::FidibusPostgres);
+    let is_wanted = if arguments.peers.is_empty() {
+        arguments.form == Form::Full
+    } else {
+        arguments.peers.contains(&Peer::FidibusPostgres)
+    };
     if !is_wanted || arguments.postgres_url.is_some() {
         return None;
     }

@@ -6,6 +6,7 @@ use super::{Bench, Figures, Form, join_all};
 use crate::crowd::Crowd;
 use crate::peer::Peer;
 use crate::proc::Usage;
+use crate::profile::Profiler;
 use crate::trace::Trace;
 
 /// A writer alone types at most so often: what loopback allows, with room above.
@@ -14,7 +15,13 @@ const UPDATES_PER_SECOND_MAX: f64 = 25_000.0;
 const UPDATES_PER_SECOND_TOTAL_MAX: f64 = 300_000.0;
 
 /// Measures one server at several numbers of writers, each with a fresh process.
-pub fn run(bench: &Bench, peer: Peer, documents: usize, members: usize) -> anyhow::Result<Vec<Figures>> {
+pub fn run(
+    bench: &Bench,
+    peer: Peer,
+    name: &str,
+    documents: usize,
+    members: usize,
+) -> anyhow::Result<Vec<Figures>> {
     let levels: &[usize] = match (documents, members, bench.form) {
         (1, 100, Form::Short) => &[1, 64],
         (1, 100, Form::Full) => &[1, 4, 16, 64, 100],
@@ -23,15 +30,14 @@ pub fn run(bench: &Bench, peer: Peer, documents: usize, members: usize) -> anyho
         (_, _, Form::Short) => &[400],
         (_, _, Form::Full) => &[100, 250, 400],
     };
-    levels.iter().map(|&writers| level(bench, peer, documents, members, writers)).collect()
+    levels.iter().map(|&writers| level(bench, peer, name, [documents, members, writers])).collect()
 }
 
 fn level(
     bench: &Bench,
     peer: Peer,
-    documents: usize,
-    members: usize,
-    writers: usize,
+    name: &str,
+    [documents, members, writers]: [usize; 3],
 ) -> anyhow::Result<Figures> {
     let warm_up = bench.span(1.0, 2.0);
     let window = bench.span(2.0, 4.0);
@@ -52,11 +58,13 @@ fn level(
     crowd.run(warm_up, &mut [])?;
     let before = Usage::of(server.pid)?;
     crowd.start_recording();
+    let profiler = bench.profile(&server, &format!("{name}-{writers}-{}", peer.name()))?;
     crowd.run(window, &mut [])?;
     let after = Usage::of(server.pid)?;
     crowd.world.closed_loop_until = 0;
     let counts = std::mem::take(&mut crowd.world.counts);
     crowd.drain()?;
+    profiler.map(Profiler::finish).transpose()?;
 
     let mut figures = Figures { level: Some(writers), ..Figures::default() };
     let spent = after.since(&before);

@@ -18,7 +18,7 @@ const STALLED_RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
 /// Measures one server.
 pub fn run(bench: &Bench, peer: Peer) -> anyhow::Result<Figures> {
     let warm_up = bench.span(1.0, 3.0);
-    let window = bench.span(10.0, 60.0);
+    let window = bench.span(8.0, 60.0);
     // More per second in the short form, so that the socket buffers overflow there as well.
     let chars = if bench.form == super::Form::Short { 4096 } else { 2048 };
     let updates = ((warm_up + window * 2).as_secs_f64() * UPDATES_PER_SECOND) as usize + 3;

@@ -6,6 +6,7 @@ use super::{Bench, Figures, join_all};
 use crate::crowd::{Act, Crowd, Pace};
 use crate::peer::Peer;
 use crate::proc::Usage;
+use crate::profile::Profiler;
 use crate::trace::Trace;
 
 /// Who types where, and how fast.
@@ -28,7 +29,7 @@ pub fn rooms(per_second: f64, cursors_per_second: f64) -> Typing {
 }
 
 /// Measures one server.
-pub fn run(bench: &Bench, peer: Peer, typing: &Typing) -> anyhow::Result<Figures> {
+pub fn run(bench: &Bench, peer: Peer, name: &str, typing: &Typing) -> anyhow::Result<Figures> {
     let warm_up = bench.span(1.5, 3.0);
     let window = bench.span(4.0, 10.0);
     let updates = ((warm_up + window).as_secs_f64() * typing.per_second) as usize + 2;
@@ -50,10 +51,12 @@ pub fn run(bench: &Bench, peer: Peer, typing: &Typing) -> anyhow::Result<Figures
     crowd.run(warm_up, &mut paces)?;
     let before = Usage::of(server.pid)?;
     crowd.start_recording();
+    let profiler = bench.profile(&server, &format!("{name}-{}", peer.name()))?;
     crowd.run(window, &mut paces)?;
     let after = Usage::of(server.pid)?;
     let counts = std::mem::take(&mut crowd.world.counts);
     crowd.drain()?;
+    profiler.map(Profiler::finish).transpose()?;
 
     let mut figures = Figures::default();
     let spent = after.since(&before);
