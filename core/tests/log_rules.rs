@@ -181,6 +181,61 @@ fn typed_characters_become_one_run_until_it_is_long() {
 }
 
 #[test]
+fn values_of_a_key_do_not_become_a_run() {
+    let set = |clock: u8, value: u8| match clock {
+        0 => update(1, 0, &[vec![0x28, 1, 1, b'm', 1, b'k', 1, 125, value]], &[]),
+        _ => update(1, clock, &[after(0x28, (1, clock - 1), None, &[1, 125, value])], &[(1, clock - 1, 1)]),
+    };
+    let push = |clock: u8| {
+        update(
+            2,
+            clock,
+            &[match clock {
+                0 => root(8, &[1, 126]),
+                _ => after(8, (2, clock - 1), None, &[1, 126]),
+            }],
+            &[],
+        )
+    };
+    let mut log = log();
+    for clock in 0..5 {
+        apply(&mut log, &set(clock, 7));
+        apply(&mut log, &push(clock));
+    }
+    // Five values of the key, and one run of the values pushed to the array.
+    assert_eq!(scan_update(&log.encode()).unwrap().structs, 6);
+}
+
+#[test]
+fn a_waiting_part_goes_on_where_it_stopped() {
+    // Each struct of client 2 follows one of client 1, which come one by one.
+    let structs: Vec<_> = (0..50).map(|clock| after(STRING, (1, clock), None, &text("x"))).collect();
+    let mut log = log();
+    assert_eq!(apply(&mut log, &update(2, 0, &structs, &[(2, 10, 5), (1, 3, 1)])), (Verdict::Pending, false));
+    for clock in 0..50 {
+        let one = match clock {
+            0 => root(STRING, &text("a")),
+            _ => after(STRING, (1, clock - 1), None, &text("a")),
+        };
+        assert_eq!(apply(&mut log, &update(1, clock, &[one], &[])), (Verdict::New, true));
+        assert_eq!(log.state_vector(), [2, 2, clock + 1, 1, clock + 1]);
+    }
+    assert_eq!((log.pending().count(), log.pending_bytes()), (0, 0));
+    assert_eq!(log.diff(&[2, 1, 50, 2, 50]).unwrap(), [0, 2, 2, 1, 10, 5, 1, 1, 3, 1]);
+}
+
+#[test]
+fn of_two_parts_the_longer_waits() {
+    let structs = [after(STRING, (1, 0), None, &text("b")), after(STRING, (1, 1), Some((1, 0)), &text("c"))];
+    let (short, long) = (update(1, 1, &structs[..1], &[]), update(1, 1, &structs, &[]));
+    for order in [[&short, &long], [&long, &short]] {
+        let mut log = log();
+        order.map(|part| assert_eq!(apply(&mut log, part), (Verdict::Pending, false)));
+        assert_eq!(log.pending().collect::<Vec<_>>(), [&long]);
+    }
+}
+
+#[test]
 fn a_run_is_cut_at_the_clock_of_the_peer() {
     let mut log = log();
     let emoji = update(1, 0, &[root(STRING, &text("h\u{e9}\u{1f600}o"))], &[]);
@@ -248,7 +303,7 @@ fn updates_wait_for_what_they_refer_to() {
 
 #[test]
 fn waiting_updates_are_bounded() {
-    let mut log = StructLog::new(LogOptions { pending_bytes_max: 1_000, ..LogOptions::default() });
+    let mut log = StructLog::new(LogOptions { pending_bytes_max: 2_000, ..LogOptions::default() });
     let gap = |clock: u8| update(1, clock, &[after(STRING, (1, clock - 1), None, &text("x"))], &[]);
     let mut refused = None;
     for clock in 1..100 {
@@ -258,7 +313,7 @@ fn waiting_updates_are_bounded() {
             assert_eq!((log.cursor(), log.pending_bytes()), before);
             refused = refused.or(Some(clock));
         }
-        assert!(log.pending_bytes() <= 1_000);
+        assert!(log.pending_bytes() <= 2_000);
     }
     assert!(refused.is_some_and(|clock| clock > 5));
     // What needs no waiting is taken all the same, and lets the others go.

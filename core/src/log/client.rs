@@ -256,12 +256,7 @@ impl ClientLog {
 
     /// Appends this client's part of a delete set.
     pub(super) fn write_deletes(&self, out: &mut Vec<u8>) {
-        write_varuint(out, self.id);
-        write_varuint(out, self.deletes.len() as u64);
-        for range in self.deletes.iter() {
-            write_varuint(out, u64::from(range.start));
-            write_varuint(out, u64::from(range.end - range.start));
-        }
+        self.deletes.write(out, self.id);
     }
 
     /// Bytes that `write_block` takes from clock 0 on.

@@ -28,10 +28,10 @@ use hashbrown::HashMap;
 use journal::{Change, Journal};
 use pending::Pending;
 use ranges::Range;
-use reader::{Reader, write_varuint};
+use reader::Reader;
 use resolve::{Found, Run, Sink};
 use scan::{Empties, One};
-use structs::{CutRange, Id, Struct};
+use structs::{CutRange, Struct};
 
 /// Bytes of a delete range, about: what `encoded_bytes` counts for one.
 const RANGE_BYTES: usize = 6;
@@ -243,7 +243,9 @@ impl StructLog {
             for run in runs {
                 let Some(need) = run.need else { continue };
                 parked = true;
-                pending::parts_of_run(update, run, need, |need, part| self.pending.park(need, part));
+                pending::parts_of_run(update, run, need, |need, part, end| {
+                    self.pending.park(need, part, end)
+                });
             }
         }
         if walk.summary.delete_ranges > 0 {
@@ -254,7 +256,6 @@ impl StructLog {
 
     /// Takes the delete set of a scanned update; returns whether some of it was parked.
     fn absorb_deletes(&mut self, update: &[u8], at: usize) -> Result<bool, ScanError> {
-        let mut waiting = WaitingDeletes::default();
         let mut parked = false;
         scan::walk_deletes(&mut Reader::at(update, at), |client, start, end| {
             let slot = self.slot(client);
@@ -264,10 +265,9 @@ impl StructLog {
             }
             if clock < end {
                 parked = true;
-                waiting.push(&mut self.pending, client, Range { start: start.max(clock), end });
+                self.pending.park_delete(client, Range { start: start.max(clock), end });
             }
         })?;
-        waiting.park(&mut self.pending);
         Ok(parked)
     }
 
@@ -288,10 +288,17 @@ impl StructLog {
         let before = self.cursor();
         let mut ready = false;
         while let Some(slot) = self.advanced.pop() {
-            let client = self.clients[slot as usize].id;
-            while let Some(part) = self.pending.take_ready(client, self.clients[slot as usize].clock()) {
+            let (client, clock) = (self.clients[slot as usize].id, self.clients[slot as usize].clock());
+            while let Some(range) = self.pending.take_delete(client, clock) {
                 ready = true;
-                self.absorb(&part, Empties::Dropped)?;
+                self.delete(slot as usize, range);
+            }
+            while let Some((mut part, end)) = self.pending.take_ready(client, clock) {
+                ready = true;
+                resolve::resolve(&part.update, std::slice::from_mut(&mut part.run), self)?;
+                if let Some(need) = part.run.need {
+                    self.pending.park(need, part, end);
+                }
             }
         }
         Ok(ready && before != self.cursor())
@@ -334,7 +341,9 @@ impl StructLog {
             resolve::resolve(update, runs, &mut trial)?;
             for run in runs {
                 let Some(need) = run.need else { continue };
-                pending::parts_of_run(update, run, need, |_, part| parked += pending::charge(part.len()));
+                pending::parts_of_run(update, run, need, |_, part, _| {
+                    parked += pending::charge(part.update.len())
+                });
             }
         }
         let mut new = !trial.clocks.is_empty();
@@ -342,9 +351,9 @@ impl StructLog {
         scan::walk_deletes(&mut Reader::at(update, walk.deletes), |client, start, end| {
             let clock = trial.clock(client);
             if clock < end {
-                // Heads count once per client, ranges with the longest varints.
-                let head = if previous.replace(client) == Some(client) { 0 } else { pending::charge(24) };
-                parked += head + 10;
+                // The head counts once per client.
+                let again = previous.replace(client) == Some(client);
+                parked += pending::charge_deletes(1) - if again { pending::charge_deletes(0) } else { 0 };
             }
             let range = Range { start, end: end.min(clock) };
             let known = |slot: usize| self.clients[slot].deletes.covers(range);
@@ -449,37 +458,6 @@ impl Runs {
             Some(first) => Some(std::slice::from_mut(first)),
             None if self.many.is_empty() => None,
             None => Some(&mut self.many),
-        }
-    }
-}
-
-/// Ranges of one client's delete set that wait for its structs.
-#[derive(Default)]
-struct WaitingDeletes {
-    client: u64,
-    count: u64,
-    first: u32,
-    ranges: Vec<u8>,
-}
-
-impl WaitingDeletes {
-    fn push(&mut self, pending: &mut Pending, client: u64, range: Range) {
-        if client != self.client {
-            self.park(pending);
-        }
-        self.client = client;
-        self.first = if self.count == 0 { range.start } else { self.first.min(range.start) };
-        self.count += 1;
-        write_varuint(&mut self.ranges, u64::from(range.start));
-        write_varuint(&mut self.ranges, u64::from(range.end - range.start));
-    }
-
-    fn park(&mut self, pending: &mut Pending) {
-        if self.count > 0 {
-            let need = Id { client: self.client, clock: self.first };
-            pending.park(need, pending::delete_part(self.client, self.count, &self.ranges));
-            self.count = 0;
-            self.ranges.clear();
         }
     }
 }

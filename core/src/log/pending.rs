@@ -1,66 +1,121 @@
-//! Parts of updates that wait for others: each with the one id that it misses first.
+//! Parts of updates that wait for others: runs of structs by the one id that each misses first, and deletes beyond
+//! the known clocks.
+//!
+//! A part that was let go and has to wait again goes on where it stopped, so that retrying costs what it achieves.
 
 use super::content::SKIP;
+use super::ranges::{Range, RangeSet};
 use super::reader::{Reader, write_varuint};
 use super::resolve::Run;
 use super::structs::{Id, Struct};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
-/// What one parked part is charged beyond its bytes, for its place in the map.
-const PART_BYTES: usize = 64;
+/// What a parked part is charged beyond its bytes, for its place in the map.
+const PART_BYTES: usize = 192;
 
-/// Bytes of an update per byte that it may be charged: its smallest block takes five bytes and makes a part.
-const CHARGE_MAX: usize = 1 + PART_BYTES / 5 + 1;
+/// What the waiting deletes of one client and one range of them are charged.
+const DELETES_BYTES: usize = 96;
+const RANGE_BYTES: usize = 16;
 
-/// Parked parts by the id that they wait for.
+/// Bytes that an update may be charged per byte: its smallest block, of five bytes, makes a part.
+const CHARGE_MAX: usize = 1 + PART_BYTES.div_ceil(5);
+
+/// Structs of one client without a Skip, as an update, of which `run` is still to be taken.
+pub(super) struct Part {
+    pub(super) update: Bytes,
+    pub(super) run: Run,
+}
+
+/// What a part waits for, and what it begins with: of two that are equal in both the longer has it all.
+type PartKey = (Id, Id);
+
+/// Everything that waits.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// The last part of the key tells parts apart that wait for the same id.
-    parts: BTreeMap<(Id, u64), Bytes>,
+    parts: BTreeMap<PartKey, (Part, u32)>,
+    deletes: BTreeMap<u64, RangeSet>,
+    deletes_encoded: OnceLock<Bytes>,
     bytes: usize,
-    sequence: u64,
 }
 
 impl Pending {
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.parts.is_empty() && self.deletes.is_empty()
     }
 
-    /// The parked bytes, with what keeping them takes.
+    /// The waiting bytes, with what keeping them takes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether `update` fits below `bytes_max` whatever it contains.
+    #[inline]
     pub(super) fn fits(&self, update: &[u8], bytes_max: usize) -> bool {
         update.len().saturating_mul(CHARGE_MAX).saturating_add(self.bytes) <= bytes_max
     }
 
-    /// The parked parts, each an update of its own.
+    /// What waits as updates: every part, and all deletes in one.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Bytes> {
-        self.parts.values()
+        let deletes = (!self.deletes.is_empty())
+            .then(|| self.deletes_encoded.get_or_init(|| encode_deletes(&self.deletes).into()));
+        self.parts.values().map(|(part, _)| &part.update).chain(deletes)
     }
 
-    /// Parks `part` until `need` is known, unless it is parked already.
-    pub(super) fn park(&mut self, need: Id, part: Vec<u8>) {
-        let same_need = self.parts.range((need, 0)..=(need, u64::MAX));
-        if same_need.into_iter().any(|(_, parked)| parked[..] == part[..]) {
-            return;
+    /// Parks `part`, which ends at clock `end`, until `need` is known.
+    pub(super) fn park(&mut self, need: Id, part: Part, end: u32) {
+        let start = Id { client: part.run.client, clock: part.run.clock };
+        let bytes = charge(part.update.len());
+        match self.parts.entry((need, start)) {
+            std::collections::btree_map::Entry::Vacant(vacant) => {
+                vacant.insert((part, end));
+                self.bytes += bytes;
+            }
+            std::collections::btree_map::Entry::Occupied(mut occupied) if occupied.get().1 < end => {
+                let (shorter, _) = occupied.insert((part, end));
+                self.bytes = self.bytes + bytes - charge(shorter.update.len());
+            }
+            std::collections::btree_map::Entry::Occupied(_) => {}
         }
-        self.bytes += charge(part.len());
-        self.parts.insert((need, self.sequence), Bytes::from(part));
-        self.sequence += 1;
     }
 
-    /// Takes out a part that waited for a clock of `client` below `clock`.
-    pub(super) fn take_ready(&mut self, client: u64, clock: u32) -> Option<Bytes> {
-        let first = (Id { client, clock: 0 }, 0);
-        let end = (Id { client, clock }, 0);
-        let (&key, _) = self.parts.range(first..end).next()?;
-        let part = self.parts.remove(&key)?;
-        self.bytes -= charge(part.len());
-        Some(part)
+    /// Takes out a part that waited for a clock of `client` below `clock`, with its end.
+    pub(super) fn take_ready(&mut self, client: u64, clock: u32) -> Option<(Part, u32)> {
+        let lowest = Id { client: 0, clock: 0 };
+        let ready = (Id { client, clock: 0 }, lowest)..(Id { client, clock }, lowest);
+        let key = *self.parts.range(ready).next()?.0;
+        let (part, end) = self.parts.remove(&key)?;
+        self.bytes -= charge(part.update.len());
+        Some((part, end))
+    }
+
+    /// Parks the deletion of `range` of `client`.
+    pub(super) fn park_delete(&mut self, client: u64, range: Range) {
+        let Self { deletes, bytes, .. } = self;
+        let ranges = deletes.entry(client).or_insert_with(|| {
+            *bytes += DELETES_BYTES;
+            RangeSet::default()
+        });
+        let before = ranges.len();
+        ranges.insert(range, |_| {});
+        self.bytes = self.bytes + ranges.len() * RANGE_BYTES - before * RANGE_BYTES;
+        self.deletes_encoded.take();
+    }
+
+    /// Takes out the first waiting deletion of `client` below `clock`.
+    pub(super) fn take_delete(&mut self, client: u64, clock: u32) -> Option<Range> {
+        let ranges = self.deletes.get_mut(&client)?;
+        let before = ranges.len();
+        let taken = ranges.take_first_below(clock)?;
+        self.bytes -= (before - ranges.len()) * RANGE_BYTES;
+        if ranges.len() == 0 {
+            self.deletes.remove(&client);
+            self.bytes -= DELETES_BYTES;
+        }
+        self.deletes_encoded.take();
+        Some(taken)
     }
 }
 
@@ -69,50 +124,56 @@ pub(super) fn charge(bytes: usize) -> usize {
     bytes + PART_BYTES
 }
 
-/// Reports what is left of `run` as updates of its own with the id that each waits for: one up to each
+/// At most what parking the deletion of `ranges` ranges of a client is charged.
+pub(super) fn charge_deletes(ranges: usize) -> usize {
+    DELETES_BYTES + ranges * RANGE_BYTES
+}
+
+/// Reports what is left of `run` as updates of its own, with the id that each waits for and its end: one up to each
 /// Skip, since yjs 13 loses what comes with a Skip.
-pub(super) fn parts_of_run(update: &[u8], run: &Run, need: Id, mut on_part: impl FnMut(Id, Vec<u8>)) {
+pub(super) fn parts_of_run(update: &[u8], run: &Run, need: Id, mut on_part: impl FnMut(Id, Part, u32)) {
     let client = run.client;
     let mut reader = Reader::at(update, run.at);
     let mut first = (run.at, run.clock);
     let (mut clock, mut structs, mut need) = (run.clock, 0, need);
     for _ in 0..run.structs {
         let Ok(item) = Struct::read::<true>(&mut reader, client, clock) else { break };
-        clock = item.end_clock();
-        if item.kind() != SKIP {
+        if item.kind() == SKIP {
+            if structs > 0 {
+                on_part(need, part(client, first.1, structs, &update[first.0..item.start]), clock);
+            }
+            first = (item.end, item.end_clock());
+            structs = 0;
+            need = Id { client, clock: item.end_clock().saturating_sub(1) };
+        } else {
             structs += 1;
-            continue;
         }
-        if structs > 0 {
-            on_part(need, struct_part(client, first.1, structs, &update[first.0..item.start]));
-        }
-        first = (item.end, clock);
-        structs = 0;
-        need = Id { client, clock: clock.saturating_sub(1) };
+        clock = item.end_clock();
     }
     if structs > 0 {
-        on_part(need, struct_part(client, first.1, structs, &update[first.0..reader.position()]));
+        on_part(need, part(client, first.1, structs, &update[first.0..reader.position()]), clock);
     }
 }
 
-fn struct_part(client: u64, clock: u32, structs: u32, encoded: &[u8]) -> Vec<u8> {
-    let mut part = Vec::with_capacity(encoded.len() + 24);
-    write_varuint(&mut part, 1);
-    write_varuint(&mut part, u64::from(structs));
-    write_varuint(&mut part, client);
-    write_varuint(&mut part, u64::from(clock));
-    part.extend_from_slice(encoded);
-    write_varuint(&mut part, 0);
-    part
+fn part(client: u64, clock: u32, structs: u32, encoded: &[u8]) -> Part {
+    let mut update = Vec::with_capacity(encoded.len() + 24);
+    write_varuint(&mut update, 1);
+    write_varuint(&mut update, u64::from(structs));
+    write_varuint(&mut update, client);
+    write_varuint(&mut update, u64::from(clock));
+    let at = update.len();
+    update.extend_from_slice(encoded);
+    let end = update.len();
+    write_varuint(&mut update, 0);
+    Part { update: update.into(), run: Run::new(client, clock, structs, at..end) }
 }
 
-/// An update that deletes `ranges` of `client`, given as start and length varints.
-pub(super) fn delete_part(client: u64, count: u64, ranges: &[u8]) -> Vec<u8> {
-    let mut part = Vec::with_capacity(ranges.len() + 24);
-    write_varuint(&mut part, 0);
-    write_varuint(&mut part, 1);
-    write_varuint(&mut part, client);
-    write_varuint(&mut part, count);
-    part.extend_from_slice(ranges);
-    part
+/// An update that deletes `deletes` and nothing else.
+fn encode_deletes(deletes: &BTreeMap<u64, RangeSet>) -> Vec<u8> {
+    let mut update = vec![0];
+    write_varuint(&mut update, deletes.len() as u64);
+    for (&client, ranges) in deletes.iter().rev() {
+        ranges.write(&mut update, client);
+    }
+    update
 }

@@ -3,6 +3,8 @@
 //! Ranges lie in chunks of bounded size, so that an insertion in the middle of a large document moves
 //! some kilobytes at most.
 
+use super::reader::write_varuint;
+
 /// Ranges in one chunk: 4 KiB.
 const CHUNK_RANGES_MAX: usize = 512;
 
@@ -87,6 +89,35 @@ impl RangeSet {
             on_new(range);
         } else {
             self.absorb(chunk, at, range, on_new);
+        }
+    }
+
+    /// Takes out the first range, or what of it lies below `clock`, if any does.
+    pub(super) fn take_first_below(&mut self, clock: u32) -> Option<Range> {
+        let first = self.chunks.first_mut()?.first_mut()?;
+        let Range { start, end } = *first;
+        if start >= clock {
+            return None;
+        }
+        if end > clock {
+            first.start = clock;
+            return Some(Range { start, end: clock });
+        }
+        self.remove(0, 0, 1);
+        if self.chunks[0].is_empty() {
+            self.chunks.remove(0);
+        }
+        self.len -= 1;
+        Some(Range { start, end })
+    }
+
+    /// Appends the ranges as those of `client` in a delete set.
+    pub(super) fn write(&self, out: &mut Vec<u8>, client: u64) {
+        write_varuint(out, client);
+        write_varuint(out, self.len as u64);
+        for range in self.iter() {
+            write_varuint(out, u64::from(range.start));
+            write_varuint(out, u64::from(range.end - range.start));
         }
     }
 
@@ -220,6 +251,17 @@ mod tests {
             assert_eq!(set.len(), set.iter().count());
             let from: Vec<_> = set.iter().filter(|range| range.end > 3_000).collect();
             assert_eq!(set.iter_from(3_000).collect::<Vec<_>>(), from);
+            let all: Vec<_> = set.iter().collect();
+            let mut taken: Vec<_> = std::iter::from_fn(|| set.take_first_below(3_001)).collect();
+            assert!(taken.iter().all(|range| range.end <= 3_001));
+            taken.extend(std::iter::from_fn(|| set.take_first_below(u32::MAX)));
+            taken.dedup_by(|next, last| {
+                next.start == last.end && {
+                    last.end = next.end;
+                    true
+                }
+            });
+            assert_eq!((taken, set.len(), set.chunks.len()), (all, 0, 0));
         }
     }
 }

@@ -52,10 +52,18 @@ enum Place {
     Done,
 }
 
+impl Run {
+    /// `structs` structs from `clock` on, at `bytes` of an update.
+    pub(super) fn new(client: u64, clock: u32, structs: u32, bytes: std::ops::Range<usize>) -> Self {
+        let (at, end) = (bytes.start, bytes.end);
+        Self { client, clock, structs, at, end, place: Place::Open, need: None }
+    }
+}
+
 impl From<Block> for Run {
     fn from(block: Block) -> Self {
         let Block { client, clock, structs, start, end } = block;
-        Self { client, clock, structs, at: start, end, place: Place::Open, need: None }
+        Self::new(client, clock, structs, start..end)
     }
 }
 
