@@ -105,6 +105,17 @@ pub struct Limits {
     pub inbox_bytes_max: usize,
     /// Loaded documents. Default 1,000,000.
     pub documents_max: usize,
+    /// Sockets of one user. Default 1,000,000.
+    pub connections_per_user_max: usize,
+    /// Updates that one socket may send in a second, on average; who is faster is read from more slowly. `None`,
+    /// the default: as fast as it goes.
+    pub updates_per_second_max: Option<u32>,
+    /// Bytes that one socket may send in a second, on average. Default `None`.
+    pub bytes_per_second_max: Option<usize>,
+    /// Who keeps sending faster than that for this long is closed. Default 30 s.
+    pub push_max: Duration,
+    /// Time for a client to be let in; `None`, the default: [`Config::timeout`].
+    pub unauthenticated_max: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -124,6 +135,11 @@ impl Default for Limits {
             awareness_clients_per_session_max: 1_000,
             inbox_bytes_max: 64 * 1024 * 1024,
             documents_max: 1_000_000,
+            connections_per_user_max: 1_000_000,
+            updates_per_second_max: None,
+            bytes_per_second_max: None,
+            push_max: Duration::from_secs(30),
+            unauthenticated_max: None,
         }
     }
 }

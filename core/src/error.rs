@@ -78,6 +78,8 @@ impl CloseReason {
     pub const TRY_AGAIN_LATER: Self = Self::constant(1013, "Try Again Later");
     /// 1013: the peer took nothing for too long.
     pub const SLOW_READER: Self = Self::constant(1013, "Connection too slow");
+    /// 1013: the peer sends faster than it may, and does not slow down.
+    pub const TOO_FAST: Self = Self::constant(1013, "Sending too fast");
     /// 4413: the document would cross its size limit; coming back changes nothing, so y-websocket ≥ 3.1
     /// is told to stay away (it does for 4400 to 4499).
     pub const DOCUMENT_TOO_LARGE: Self = Self::constant(4413, "Document Too Large");

@@ -72,6 +72,16 @@ metrics! {
     auth_denied_total,
     /// Counter: authentications that could not be decided.
     auth_unavailable_total,
+    /// Counter: sessions refused because their user has too many sockets.
+    connections_refused_total,
+    /// Counter: open sessions ended because of who they belong to: logout, ban, expiry.
+    sessions_revoked_total,
+    /// Counter: open sessions that may do something else since they were judged again.
+    access_changes_total,
+    /// Counter: times that a socket was not read from because it sent too fast.
+    rate_pauses_total,
+    /// Counter: sockets closed because they did not slow down.
+    rate_closes_total,
     /// Counter: messages that broke the protocol.
     protocol_errors_total,
     /// Counter: hooks that failed.

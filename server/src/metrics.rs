@@ -83,6 +83,11 @@ impl Figures {
             slow_closes_total,
             auth_denied_total,
             auth_unavailable_total,
+            connections_refused_total,
+            sessions_revoked_total,
+            access_changes_total,
+            rate_pauses_total,
+            rate_closes_total,
             protocol_errors_total,
             hook_errors_total,
             loads_total,
@@ -115,6 +120,23 @@ impl Figures {
             "Authentications that could not be decided",
             auth_unavailable_total,
         )?;
+        page.counter(
+            "connections_refused",
+            "Sessions refused: too many sockets of one user",
+            connections_refused_total,
+        )?;
+        page.counter(
+            "sessions_revoked",
+            "Open sessions ended by logout, ban or expiry",
+            sessions_revoked_total,
+        )?;
+        page.counter("access_changes", "Open sessions whose access changed", access_changes_total)?;
+        page.counter(
+            "rate_pauses",
+            "Times that a socket that sent too fast was not read from",
+            rate_pauses_total,
+        )?;
+        page.counter("rate_closes", "Sockets closed because they kept sending too fast", rate_closes_total)?;
         page.counter("protocol_errors", "Messages that broke the protocol", protocol_errors_total)?;
         page.counter("hook_errors", "Hooks that failed", hook_errors_total)?;
         page.counter("loads", "Documents loaded", loads_total)?;

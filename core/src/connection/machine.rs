@@ -119,7 +119,11 @@ impl Connection {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Live => self.quiet_since.checked_add(self.options.timeout),
+            Phase::Live if self.authenticated => self.quiet_since.checked_add(self.options.timeout),
+            Phase::Live => {
+                let max = self.options.limits.unauthenticated_max.unwrap_or(self.options.timeout);
+                self.quiet_since.checked_add(max)
+            }
             Phase::Ended | Phase::Closed => None,
         }
     }

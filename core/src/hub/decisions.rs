@@ -7,10 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::directory::Registration;
 use super::notices::tell_connected;
 use super::registry::{Command, Join, RoomHandle};
 use super::{Shared, error_chain};
-use crate::auth::{Access, AuthRequest, Grant, Handshake};
+use crate::auth::{Access, AuthRequest, Grant, Handshake, SECURITY, Standing};
 use crate::connection::Completion;
 use crate::error::{AuthError, CloseReason, HubError};
 use crate::hooks::{
@@ -29,13 +30,15 @@ pub(super) struct Decision {
     pub(super) completion: Completion,
     /// What the session is granted, where that is new.
     pub(super) scope: Option<Box<SessionScope>>,
+    /// Keeps it in the hub's directory.
+    pub(super) registration: Option<Registration>,
     /// The room that it is in from now on.
     pub(super) room: Option<Arc<RoomHandle>>,
 }
 
 impl From<Completion> for Decision {
     fn from(completion: Completion) -> Self {
-        Self { completion, scope: None, room: None }
+        Self { completion, scope: None, registration: None, room: None }
     }
 }
 
@@ -75,17 +78,21 @@ pub(super) async fn authenticate(
         Ok(grant) => scope.grant = Grant { context: grant.context.or(context), ..grant },
         Err(error) => return refused_by_authenticator(&shared, &scope, &error),
     }
+    let by_authenticator = scope.grant.access;
     if shared.hooks.wants(HookSet::ON_AUTHENTICATE) {
-        let granted = scope.grant.access;
         let mut event = AuthenticateEvent { scope: &mut scope, token, provider_version: version };
         if let Err(rejection) = run_hooks!(shared.hooks, ON_AUTHENTICATE, on_authenticate, &mut event) {
             return refused_by_hook(&shared, &scope, &rejection);
         }
         // Hooks may narrow what the authenticator grants, never widen it.
-        if granted == Access::ReadOnly {
+        if by_authenticator == Access::ReadOnly {
             scope.grant.access = Access::ReadOnly;
         }
     }
+    let registration = match register(&shared, &scope, by_authenticator) {
+        Ok(registration) => registration,
+        Err(decision) => return decision,
+    };
     let access = scope.grant.access;
     tracing::info!(
         documentName = %scope.document(),
@@ -94,7 +101,23 @@ pub(super) async fn authenticate(
         readOnly = access == Access::ReadOnly,
         "WebSocket client authenticated"
     );
-    Decision { completion: Completion::Granted(access), scope: Some(scope), room: None }
+    Decision { completion: Completion::Granted(access), scope: Some(scope), registration, room: None }
+}
+
+/// Enters a session that was granted `by_authenticator` and then looked at by hooks.
+fn register(
+    shared: &Shared,
+    scope: &SessionScope,
+    by_authenticator: Access,
+) -> Result<Option<Registration>, Decision> {
+    let standing = Standing { document: scope.document().clone(), grant: scope.grant.clone() };
+    let narrowed = by_authenticator != scope.grant.access;
+    let connections_max = shared.limits.connections_per_user_max;
+    shared.directory.register(scope.session, standing, narrowed, connections_max).map_err(|_| {
+        shared.metrics.connections_refused_total.add(1);
+        tracing::warn!(target: SECURITY, userId = scope.grant.user.as_deref(), documentName = %scope.document(), "A user has too many connections");
+        denied("too-many-connections", CloseReason::TRY_AGAIN_LATER)
+    })
 }
 
 fn refused_by_authenticator(shared: &Shared, scope: &SessionScope, error: &AuthError) -> Decision {
@@ -102,7 +125,7 @@ fn refused_by_authenticator(shared: &Shared, scope: &SessionScope, error: &AuthE
     match error {
         AuthError::Denied { reason, close } => {
             shared.metrics.auth_denied_total.add(1);
-            tracing::warn!(documentName = %document, socketId = %scope.session.connection, reason = %reason, "WebSocket authentication failed");
+            tracing::warn!(target: SECURITY, documentName = %document, socketId = %scope.session.connection, clientIp = ?scope.handshake.client_ip, code = close.code, reason = %reason, "WebSocket authentication failed");
             denied(reason.clone(), close.clone())
         }
         AuthError::Unavailable(_) => {
@@ -152,7 +175,7 @@ pub(super) async fn join(
             if shared.hooks.wants(HookSet::CONNECTED) {
                 tokio::spawn(async move { tell_connected(&shared, &scope).await });
             }
-            Decision { completion: Completion::Joined, scope: None, room: Some(room) }
+            Decision { completion: Completion::Joined, scope: None, registration: None, room: Some(room) }
         }
         Err(error) => refused_by_hub(&error),
     }
@@ -257,19 +280,46 @@ async fn ask_awareness(shared: &Shared, scope: &SessionScope, update: &Bytes) ->
     Ok(awareness::encode(entries).into())
 }
 
-/// Has the hooks look at a fresh token.
+/// Has a fresh token looked at: by the authenticator, where that judges by tokens, then by the hooks.
 pub(super) async fn token_sync(shared: Arc<Shared>, mut scope: Box<SessionScope>, token: Text) -> Decision {
-    if !shared.hooks.wants(HookSet::ON_TOKEN_SYNC) {
+    let (refreshes, hooked) =
+        (shared.authenticator.takes_fresh_tokens(), shared.hooks.wants(HookSet::ON_TOKEN_SYNC));
+    if !refreshes && !hooked {
         return Completion::Synced.into();
     }
-    let mut event = TokenSyncEvent { scope: &mut scope, token: &token };
-    match run_hooks!(shared.hooks, ON_TOKEN_SYNC, on_token_sync, &mut event) {
-        Ok(()) => Decision { completion: Completion::Synced, scope: Some(scope), room: None },
-        Err(rejection) => {
+    let login = scope.grant.login.clone();
+    if refreshes && let Err(reason) = refresh(&shared, &mut scope, &token).await {
+        tracing::warn!(target: SECURITY, documentName = %scope.document(), userId = scope.grant.user.as_deref(), code = reason.code, "A fresh token was refused; the session is closed");
+        return Completion::Rejected(reason).into();
+    }
+    if hooked {
+        let mut event = TokenSyncEvent { scope: &mut scope, token: &token };
+        if let Err(rejection) = run_hooks!(shared.hooks, ON_TOKEN_SYNC, on_token_sync, &mut event) {
             let error = error_chain(&rejection);
             tracing::warn!(document = %scope.document(), %error, "onTokenSync refused a token; the session is closed");
-            Completion::Rejected(rejection.reason.unwrap_or(CloseReason::UNAUTHORIZED)).into()
+            return Completion::Rejected(rejection.reason.unwrap_or(CloseReason::UNAUTHORIZED)).into();
         }
+    }
+    shared.directory.replace(scope.session, login.as_ref(), scope.grant.clone());
+    Decision { completion: Completion::Synced, scope: Some(scope), registration: None, room: None }
+}
+
+/// Grants a session anew by a fresh token of the same user.
+async fn refresh(shared: &Shared, scope: &mut SessionScope, token: &str) -> Result<(), CloseReason> {
+    let handshake = &scope.handshake;
+    let request = AuthRequest { document: scope.address.document(), token: Some(token), handshake };
+    match shared.authenticator.authenticate(&request).await {
+        Ok(grant) if grant.user != scope.grant.user => Err(CloseReason::FORBIDDEN),
+        Ok(grant) => {
+            let context = grant.context.or(scope.grant.context.take());
+            let narrowed = shared.directory.is_narrowed(scope.session);
+            let access = if narrowed { Access::ReadOnly } else { grant.access };
+            scope.grant = Grant { access, context, ..grant };
+            Ok(())
+        }
+        Err(AuthError::Denied { close, .. }) => Err(close),
+        // The session goes on with what it has, until that ends.
+        Err(AuthError::Unavailable(_)) => Ok(()),
     }
 }
 

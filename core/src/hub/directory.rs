@@ -1,7 +1,7 @@
 //! Who is in: every session that was granted to a user, or for a time. The place to look when a user is to be
 //! judged again, disconnected, or has too many sockets. Sessions of nobody are not here.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -161,19 +161,8 @@ impl Directory {
             Selector::Document(document) => entry.document == *document,
             Selector::All => true,
         };
-        match whom {
-            // The users' index knows their sockets, so one user's sign-out does not look at everybody.
-            Selector::User(user) => {
-                let Some(connections) = inner.users.get(&**user) else { return Vec::new() };
-                let connections: HashSet<_> = connections.keys().copied().collect();
-                let keys = inner.sessions.keys().filter(|key| connections.contains(&key.connection));
-                keys.filter(|key| meant(&inner.sessions[*key])).filter_map(|key| inner.case(*key)).collect()
-            }
-            _ => {
-                let entries = inner.sessions.iter().filter(|(_, entry)| meant(entry));
-                entries.filter_map(|(key, _)| inner.case(*key)).collect()
-            }
-        }
+        let entries = inner.sessions.iter().filter(|(_, entry)| meant(entry));
+        entries.filter_map(|(key, _)| inner.case(*key)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

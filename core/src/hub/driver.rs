@@ -14,10 +14,12 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use super::decisions::{self, Decision};
+use super::directory::Registration;
 use super::notices::tell_disconnected;
+use super::pace::Pace;
 use super::registry::{Command, RoomHandle};
 use super::transport::{FrameSink, Incoming, Transport};
-use crate::auth::{BoxFuture, Handshake};
+use crate::auth::{BoxFuture, Handshake, SECURITY};
 use crate::connection::{Completion, Connection, ConnectionOptions, Input, Output, Request, Ticket};
 use crate::error::CloseReason;
 use crate::hooks::{HookSet, SessionScope};
@@ -61,6 +63,9 @@ struct Seat {
     /// `None`: let in, but not in its room yet.
     room: Option<Arc<RoomHandle>>,
     scope: Box<SessionScope>,
+    /// Held: the session is in the hub's directory for as long as it sits here.
+    #[expect(dead_code, reason = "held, not read")]
+    registration: Option<Registration>,
 }
 
 type Pending = FuturesUnordered<BoxFuture<'static, (Ticket, SessionKey, Decision)>>;
@@ -77,15 +82,17 @@ struct Driver {
     lagging: Vec<SessionKey>,
     /// Decisions under way; boxed, since an idle connection has none.
     pending: Option<Box<Pending>>,
+    /// How fast the peer sends, where that is limited.
+    pace: Option<Box<Pace>>,
 }
 
 /// Runs one socket to its end; why it ended.
 pub(super) async fn drive<T: Transport>(
     shared: Arc<Shared>,
+    id: ConnectionId,
     mut transport: T,
     handshake: Arc<Handshake>,
 ) -> CloseReason {
-    let id = shared.next_connection_id();
     let mut driver = Driver::new(shared, id, handshake, transport.sink());
     transport.outbox(&driver.outbox);
     driver.shared.connection_opened(id, &driver.outbox);
@@ -115,7 +122,9 @@ impl Driver {
             dialect: shared.config.dialect,
             path_document: handshake.path_document.clone(),
         };
-        let machine = Connection::new(id, options, Instant::now());
+        let now = Instant::now();
+        let machine = Connection::new(id, options, now);
+        let pace = Pace::new(&shared.limits, now);
         Self {
             shared,
             machine,
@@ -126,6 +135,7 @@ impl Driver {
             seats: Vec::new(),
             lagging: Vec::new(),
             pending: None,
+            pace,
         }
     }
 
@@ -137,7 +147,7 @@ impl Driver {
                 return reason;
             }
             let full_room = self.full_room();
-            let reading = full_room.is_none() && !self.outbox.is_full();
+            let reading = full_room.is_none() && !self.outbox.is_full() && self.paused_until().is_none();
             if !reading {
                 // Whoever is not listened to is not to blame for its silence.
                 self.machine.forgive_silence(Instant::now());
@@ -184,7 +194,9 @@ impl Driver {
                 }
             }
             // Deadlines move away with every frame; the timer is moved only when one comes closer.
-            if self.outbox.is_blocked() && self.deadline() < timer.deadline().into_std() {
+            if (self.outbox.is_blocked() || self.pace.is_some())
+                && self.deadline() < timer.deadline().into_std()
+            {
                 timer.as_mut().reset(self.deadline().into());
             }
         }
@@ -196,7 +208,10 @@ impl Driver {
         let mut incoming = first;
         for left in (0..FRAMES_PER_TURN_MAX).rev() {
             match incoming {
-                Incoming::Binary(frame) => self.machine.handle_input(Input::Frame(frame), now),
+                Incoming::Binary(frame) => {
+                    self.spend(0, frame.len(), now);
+                    self.machine.handle_input(Input::Frame(frame), now);
+                }
                 Incoming::Text => self.machine.handle_input(Input::TextFrame, now),
                 Incoming::Control(bytes) => {
                     self.outbox.push(Frame::framed(bytes), now);
@@ -207,9 +222,15 @@ impl Driver {
             if let Some(reason) = self.carry_out() {
                 return Some(reason);
             }
+            if self.pace.as_ref().is_some_and(|pace| pace.is_excessive(now)) {
+                self.shared.metrics.rate_closes_total.add(1);
+                tracing::warn!(target: SECURITY, clientIp = ?self.handshake.client_ip, "A connection sends too fast and is closed");
+                return Some(CloseReason::TOO_FAST);
+            }
             // What is taken from the transport has to be handled, so nothing is taken for a pass that
             // does not come.
-            if left == 0 || self.outbox.is_full() || self.full_room().is_some() {
+            let paused = self.paused_until().is_some();
+            if left == 0 || paused || self.outbox.is_full() || self.full_room().is_some() {
                 return None;
             }
             incoming = transport.try_recv()?;
@@ -246,7 +267,10 @@ impl Driver {
         }
     }
 
-    fn deliver(&self, session: SessionKey, message: Inbound) {
+    fn deliver(&mut self, session: SessionKey, message: Inbound) {
+        if matches!(message, Inbound::Update(_) | Inbound::SyncStep2(_)) {
+            self.spend(1, 0, Instant::now());
+        }
         let seat = self.seats.iter().find(|seat| seat.session == session);
         if let Some(room) = seat.and_then(|seat| seat.room.as_ref()) {
             room.deliver(session, message);
@@ -289,9 +313,11 @@ impl Driver {
             self.pending = None;
             return None;
         };
-        let Decision { completion, scope, room } = decision;
+        let Decision { completion, scope, registration, room } = decision;
         match (scope, room) {
-            (Some(scope), None) if self.machine.has_session(session) => self.keep_scope(session, scope),
+            (Some(scope), None) if self.machine.has_session(session) => {
+                self.keep_scope(session, scope, registration);
+            }
             (_, Some(room)) => self.enter(session, room),
             (_, None) => {}
         }
@@ -310,11 +336,16 @@ impl Driver {
     }
 
     /// Keeps what a session was granted, fresh or changed.
-    fn keep_scope(&mut self, session: SessionKey, scope: Box<SessionScope>) {
+    fn keep_scope(
+        &mut self,
+        session: SessionKey,
+        scope: Box<SessionScope>,
+        registration: Option<Registration>,
+    ) {
         match self.seats.iter_mut().find(|seat| seat.session == session) {
             None => {
                 self.shared.metrics.sessions_open.add(1);
-                self.seats.push(Seat { session, room: None, scope });
+                self.seats.push(Seat { session, room: None, scope, registration });
             }
             Some(seat) => {
                 let access = scope.grant.access;
@@ -413,7 +444,22 @@ impl Driver {
         let stall = self.outbox.is_blocked().then(|| self.outbox.stalled_since()).flatten();
         let stall = stall.map(|since| since + self.shared.limits.stall_max);
         let far = || Instant::now() + Duration::from_secs(3600);
-        [idle, stall].into_iter().flatten().min().unwrap_or_else(far)
+        [idle, stall, self.paused_until()].into_iter().flatten().min().unwrap_or_else(far)
+    }
+
+    /// Counts what the peer sent, where that is limited.
+    fn spend(&mut self, updates: u32, bytes: usize, now: Instant) {
+        let Some(pace) = &mut self.pace else { return };
+        let paused = pace.resumes(now).is_some();
+        pace.spend(updates, bytes, now);
+        if !paused && pace.resumes(now).is_some() {
+            self.shared.metrics.rate_pauses_total.add(1);
+        }
+    }
+
+    /// Until when the peer is not read from because it was too fast.
+    fn paused_until(&self) -> Option<Instant> {
+        self.pace.as_ref()?.resumes(Instant::now())
     }
 
     fn is_stalled(&self, now: Instant) -> bool {

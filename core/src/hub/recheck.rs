@@ -34,7 +34,8 @@ pub(super) fn start(shared: &Arc<Shared>) -> Rechecking {
     Rechecking(tokio::spawn(async move {
         let mut next_check = interval.map(|interval| Instant::now() + interval);
         loop {
-            let expiry = directory.next_expiry().map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+            let expiry =
+                directory.next_expiry().map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
             let expiry = Instant::now() + expiry.unwrap_or(SLEEP_MAX).min(SLEEP_MAX);
             tokio::select! {
                 () = tokio::time::sleep_until(next_check.map_or(expiry, |check| check.min(expiry))) => {}
