@@ -1,0 +1,314 @@
+//! Goal: the rules of a room that convergence alone does not show: who is sent what, in how many frames,
+//! who is acknowledged and when, and in how many rows a turn is stored.
+//!
+//! Method: a room with outboxes in memory, yrs documents as clients, time given.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fidibus_core::auth::Access;
+use fidibus_core::config::{Config, FlushDelay};
+use fidibus_core::id::{Address, ConnectionId, DocumentName, SessionKey};
+use fidibus_core::log::StructLog;
+use fidibus_core::protocol::Dialect;
+use fidibus_core::protocol::awareness::{Entry, encode};
+use fidibus_core::protocol::frame::{self, Prefix};
+use fidibus_core::protocol::message::Inbound;
+use fidibus_core::room::{Framing, Note, Outbox, Persist, Room, RoomOptions, RoomOutput, Sink, Subscriber};
+use fidibus_core::store::LogBatch;
+use yrs::{Doc, Text, Transact};
+
+struct Queue;
+
+impl Sink for Queue {
+    fn framing(&self) -> Framing {
+        Framing::None
+    }
+    fn try_write(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+    fn wake(&self) {}
+}
+
+/// One session and what it was sent.
+struct Seat {
+    key: SessionKey,
+    prefix: Prefix,
+    outbox: Arc<Outbox>,
+}
+
+impl Seat {
+    fn frames(&self) -> Vec<Bytes> {
+        std::iter::from_fn(|| self.outbox.pop(Instant::now())).map(|frame| frame.into_bytes()).collect()
+    }
+
+    fn is_silent(&self) -> bool {
+        self.frames().is_empty()
+    }
+}
+
+struct Scene {
+    room: Room,
+    now: Instant,
+    sessions: u32,
+}
+
+impl Scene {
+    fn new(flush_delay: FlushDelay) -> Self {
+        let options = RoomOptions::new(&Config { flush_delay, ..Config::default() }, true);
+        let log = StructLog::new(options.log);
+        let room = Room::new(DocumentName::parse("room").unwrap(), log, Arc::new(options));
+        Self { room, now: Instant::now(), sessions: 0 }
+    }
+
+    fn join(&mut self, dialect: Dialect, access: Access, user: &str) -> Seat {
+        self.sessions += 1;
+        let key = SessionKey { connection: ConnectionId(u64::from(self.sessions)), number: 1 };
+        let prefix = Prefix::new(&Address::parse("room").unwrap(), dialect);
+        let outbox = Arc::new(Outbox::new(1 << 20, Box::new(Queue)));
+        let subscriber = Subscriber {
+            session: key,
+            prefix: prefix.clone(),
+            dialect,
+            access,
+            user: Some(user.into()),
+            outbox: Arc::clone(&outbox),
+        };
+        self.room.join(subscriber, self.now);
+        Seat { key, prefix, outbox }
+    }
+
+    fn writer(&mut self) -> Seat {
+        self.join(Dialect::Hocuspocus, Access::ReadWrite, "ada")
+    }
+
+    fn update(&mut self, seat: &Seat, update: &Bytes) {
+        self.room.handle(seat.key, Inbound::Update(update.clone()), self.now);
+    }
+
+    /// Ends the turn and has what it wants stored stored; the rows.
+    fn end_turn(&mut self) -> Vec<LogBatch> {
+        self.room.end_turn(self.now);
+        let mut rows = Vec::new();
+        while let Some(output) = self.room.poll_output() {
+            let RoomOutput::Persist(Persist { sequence, batches, .. }) = output else { panic!("{output:?}") };
+            rows.extend(batches);
+            self.room.committed(sequence, self.now);
+        }
+        rows
+    }
+}
+
+/// Three updates of one client, each building on the one before.
+fn typed() -> [Bytes; 3] {
+    let doc = Doc::with_client_id(7);
+    let text = doc.get_or_insert_text("text");
+    [0, 1, 2].map(|at| {
+        let mut transaction = doc.transact_mut();
+        text.insert(&mut transaction, at, "x");
+        transaction.encode_update_v1().into()
+    })
+}
+
+#[test]
+fn what_arrives_together_goes_out_as_one_frame_and_is_stored_as_one_row() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let (writer, reader) = (scene.writer(), scene.writer());
+    typed().iter().for_each(|update| scene.update(&writer, update));
+    assert!(reader.is_silent(), "not before the turn ends");
+    assert_eq!(scene.end_turn().len(), 1);
+    assert_eq!(reader.frames().len(), 1);
+    // The author needs none of it, but every update has its ack.
+    let ack = frame::sync_status(&writer.prefix, true);
+    assert_eq!(writer.frames(), [ack.clone(), ack.clone(), ack]);
+}
+
+#[test]
+fn a_single_update_is_relayed_as_its_own_bytes() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let (writer, reader) = (scene.writer(), scene.writer());
+    let [first, ..] = typed();
+    scene.update(&writer, &first);
+    let rows = scene.end_turn();
+    assert_eq!(rows[0].update, first);
+    assert_eq!(reader.frames(), [frame::update(&reader.prefix, &first)]);
+}
+
+#[test]
+fn without_a_window_every_update_is_a_frame() {
+    let mut scene = Scene::new(FlushDelay::Off);
+    let (writer, reader) = (scene.writer(), scene.writer());
+    typed().iter().for_each(|update| scene.update(&writer, update));
+    scene.end_turn();
+    assert_eq!(reader.frames().len(), 3);
+}
+
+#[test]
+fn a_window_gathers_until_its_time_or_its_bytes() {
+    let window = Duration::from_millis(50);
+    let mut scene = Scene::new(FlushDelay::Window(window));
+    let (writer, reader) = (scene.writer(), scene.writer());
+    let [first, second, third] = typed();
+    scene.update(&writer, &first);
+    assert_eq!(scene.end_turn().len(), 1, "storing does not wait for the window");
+    scene.now += window / 2;
+    scene.update(&writer, &second);
+    scene.end_turn();
+    assert!(reader.is_silent());
+    assert_eq!(scene.room.poll_timeout(), Some(scene.now + window / 2));
+    scene.now += window / 2;
+    scene.room.handle_timeout(scene.now);
+    assert_eq!(reader.frames().len(), 1);
+    scene.update(&writer, &third);
+    scene.end_turn();
+    assert!(reader.is_silent(), "the next window is whole again");
+}
+
+#[test]
+fn rows_are_of_one_user_each() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let ada = scene.writer();
+    let bob = scene.join(Dialect::Hocuspocus, Access::ReadWrite, "bob");
+    let [first, second, third] = typed();
+    scene.update(&ada, &first);
+    scene.update(&bob, &second);
+    scene.update(&ada, &third);
+    let users: Vec<_> = scene.end_turn().into_iter().map(|row| row.user.unwrap().to_string()).collect();
+    assert_eq!(users, ["ada", "bob", "ada"]);
+}
+
+/// The author of what made others' waiting updates applicable has not seen these.
+#[test]
+fn whoever_brings_the_missing_part_is_sent_what_waited_for_it() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let (early, late) = (scene.writer(), scene.writer());
+    let [first, second, _] = typed();
+    scene.update(&early, &second);
+    scene.end_turn();
+    assert!(late.is_silent(), "what nobody can apply is not broadcast");
+    early.frames();
+    scene.update(&late, &first);
+    scene.end_turn();
+    let ack = frame::sync_status(&late.prefix, true);
+    let frames = late.frames();
+    assert!(frames.len() == 2 && frames.contains(&ack), "{frames:?}");
+    assert_eq!(early.frames().len(), 1);
+}
+
+#[test]
+fn a_joiner_is_offered_what_waits() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let writer = scene.writer();
+    let [_, second, _] = typed();
+    scene.update(&writer, &second);
+    scene.end_turn();
+    let joiner = scene.writer();
+    scene.room.handle(joiner.key, Inbound::SyncStep1(Bytes::from_static(&[0])), scene.now);
+    assert!(joiner.frames().contains(&frame::update(&joiner.prefix, &second)));
+}
+
+#[test]
+fn readers_may_only_bring_what_is_known() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let writer = scene.writer();
+    let reader = scene.join(Dialect::Hocuspocus, Access::ReadOnly, "eve");
+    let [first, second, _] = typed();
+    scene.update(&writer, &first);
+    scene.end_turn();
+    (writer.frames(), reader.frames());
+    scene.update(&reader, &first);
+    scene.update(&reader, &second);
+    assert!(scene.end_turn().is_empty());
+    let statuses = [true, false].map(|stored| frame::sync_status(&reader.prefix, stored));
+    assert_eq!(reader.frames(), statuses);
+    assert!(writer.is_silent());
+
+    // Access can change live.
+    scene.room.set_access(reader.key, Access::ReadWrite);
+    scene.update(&reader, &second);
+    assert_eq!(scene.end_turn().len(), 1);
+}
+
+#[test]
+fn a_y_websocket_peer_is_sent_its_own_four_types_only() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let peer = scene.join(Dialect::YWebsocket, Access::ReadWrite, "ada");
+    let other = scene.writer();
+    let [first, ..] = typed();
+    scene.update(&peer, &first);
+    scene.room.broadcast_stateless(&"hello".into(), |_| true, scene.now);
+    scene.room.close_sessions(&fidibus_core::error::CloseReason::RESET_CONNECTION);
+    scene.room.handle(peer.key, Inbound::SyncStep1(Bytes::from_static(&[0])), scene.now);
+    scene.end_turn();
+    assert!(peer.frames().iter().all(|frame| frame[0] <= 3));
+    assert_eq!(other.frames().len(), 2, "the stateless message and the update");
+}
+
+#[test]
+fn acks_wait_for_their_commit_in_order() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let writer = scene.writer();
+    let [first, second, _] = typed();
+    let mut sequences = Vec::new();
+    for update in [&first, &second] {
+        scene.update(&writer, update);
+        scene.room.end_turn(scene.now);
+        while let Some(RoomOutput::Persist(persist)) = scene.room.poll_output() {
+            sequences.push(persist.sequence);
+        }
+    }
+    // Known is not stored yet either.
+    scene.update(&writer, &first);
+    scene.room.end_turn(scene.now);
+    assert!(writer.is_silent());
+    scene.room.committed(sequences[0], scene.now);
+    assert_eq!(writer.frames().len(), 1);
+    scene.room.committed(sequences[1], scene.now);
+    assert_eq!(writer.frames().len(), 2);
+}
+
+#[test]
+fn awareness_reaches_everybody_also_its_sender_and_goes_with_its_session() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let (ada, bob) = (scene.writer(), scene.join(Dialect::YWebsocket, Access::ReadWrite, "bob"));
+    let state = encode([Entry { client: 5, clock: 1, state: "{\"name\":\"ada\"}" }].into_iter());
+    scene.room.handle(ada.key, Inbound::Awareness(state.clone().into()), scene.now);
+    scene.end_turn();
+    assert_eq!(ada.frames(), [frame::awareness(&ada.prefix, &state)]);
+    assert_eq!(bob.frames(), [frame::awareness(&bob.prefix, &state)]);
+    let joiner = scene.writer();
+    assert_eq!(joiner.frames(), [frame::awareness(&joiner.prefix, &state)], "at once");
+    scene.room.leave(ada.key, scene.now);
+    scene.end_turn();
+    let gone = encode([Entry { client: 5, clock: 1, state: "null" }].into_iter());
+    assert_eq!(bob.frames(), [frame::awareness(&bob.prefix, &gone)]);
+    // Changes of one turn become the latest state of each.
+    let again = encode([Entry { client: 6, clock: 1, state: "{}" }].into_iter());
+    scene.room.handle(joiner.key, Inbound::Awareness(again.into()), scene.now);
+    scene.room.leave(joiner.key, scene.now);
+    scene.end_turn();
+    assert_eq!(bob.frames().len(), 1);
+}
+
+#[test]
+fn what_cannot_be_read_ends_its_connection_and_changes_nothing() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let (bad, good) = (scene.writer(), scene.writer());
+    let garbage: [Inbound; 4] = [
+        Inbound::Update(Bytes::from_static(&[1, 2, 3])),
+        Inbound::SyncStep1(Bytes::from_static(&[255])),
+        Inbound::SyncStep2(Bytes::new()),
+        Inbound::Awareness(Bytes::from_static(&[9, 9])),
+    ];
+    for message in garbage {
+        scene.room.handle(bad.key, message, scene.now);
+        assert!(matches!(bad.outbox.take_notes()[..], [Note::CloseConnection(_)]));
+    }
+    assert!(scene.end_turn().is_empty() && good.is_silent() && scene.room.version() == 0);
+    // A message that was under way when its session was thrown out is nobody's.
+    scene.room.leave(bad.key, scene.now);
+    scene.update(&bad, &typed()[0]);
+    assert_eq!(scene.room.version(), 0);
+}
