@@ -92,6 +92,8 @@ metrics! {
     load_failures_total,
     /// Counter: microseconds spent in loads.
     load_microseconds_total,
+    /// Gauge: rows of the log that were found unreadable since the start.
+    quarantined_rows,
     /// Counter: snapshots stored.
     stores_total,
     /// Counter: snapshots that could not be stored.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use fidibus_core::hub::Hub;
+use fidibus_core::store::SpooledStore;
 
 use crate::config::HttpConfig;
 use crate::health::Probe;
@@ -12,6 +13,8 @@ use crate::health::Probe;
 pub struct Front {
     /// The engine.
     pub hub: Hub,
+    /// Where updates wait for a database that is away, where there is such a place.
+    pub spool: Option<SpooledStore>,
     /// How HTTP is served.
     pub config: HttpConfig,
     /// When the server started.
@@ -23,9 +26,9 @@ pub struct Front {
 
 impl Front {
     /// The state of a server that starts now.
-    pub fn new(hub: Hub, config: HttpConfig) -> Self {
+    pub fn new(hub: Hub, spool: Option<SpooledStore>, config: HttpConfig) -> Self {
         let (started, draining) = (Instant::now(), AtomicBool::new(false));
-        Self { hub, config, started, probe: Probe::default(), draining }
+        Self { hub, spool, config, started, probe: Probe::default(), draining }
     }
 
     /// From now on nobody is let in; `/ready` says so.

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use fidibus_core::store::{SpoolFigures, SpooledStore};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -75,7 +76,8 @@ impl Probe {
 #[serde(rename_all = "lowercase")]
 enum Status {
     Healthy,
-    /// It works, but an operator should look: some documents cannot be saved at the moment.
+    /// It works, but an operator should look: some documents cannot be saved at the moment, updates wait in the
+    /// spool, or rows of the log cannot be read.
     Degraded,
     Unhealthy,
 }
@@ -131,6 +133,23 @@ struct Durability<'a> {
     store: &'a str,
     ack: &'static str,
     failing_documents: u64,
+    quarantined_rows: u64,
+    spool: Option<Spool>,
+}
+
+/// Updates that wait for the database.
+#[derive(Serialize)]
+struct Spool {
+    rows: u64,
+    bytes: u64,
+    /// Neither the database nor the spool takes updates: nothing is acknowledged.
+    failing: bool,
+}
+
+impl From<SpoolFigures> for Spool {
+    fn from(SpoolFigures { rows, bytes, failing }: SpoolFigures) -> Self {
+        Self { rows, bytes, failing }
+    }
 }
 
 /// Answers `/health`.
@@ -143,9 +162,11 @@ pub async fn answer(front: &Front) -> Answer {
 
 fn document(front: &Front, pong: Pong) -> (Status, Vec<u8>) {
     let metrics = front.hub.metrics();
+    let spool = front.spool.as_ref().map(SpooledStore::figures).unwrap_or_default();
     let status = match pong.latency {
         None => Status::Unhealthy,
-        Some(_) if metrics.documents_failing > 0 => Status::Degraded,
+        Some(_) if spool.failing => Status::Unhealthy,
+        Some(_) if metrics.documents_failing + metrics.quarantined_rows + spool.rows > 0 => Status::Degraded,
         Some(_) => Status::Healthy,
     };
     let uptime = front.started.elapsed();
@@ -180,6 +201,8 @@ fn more(front: &Front, uptime_seconds: u64) -> More<'_> {
             store: front.hub.store().name(),
             ack: crate::ack_name(front.hub.ack_mode()),
             failing_documents: metrics.documents_failing,
+            quarantined_rows: metrics.quarantined_rows,
+            spool: front.spool.as_ref().map(|spool| spool.figures().into()),
         },
     }
 }

@@ -3,12 +3,14 @@
 //!
 //! The parts: `config` (what the server is told), `logging`, `listener` and `stream` (sockets), `http`
 //! (routes and the WebSocket handshake), `websocket` (an upgraded socket as the hub's transport), `health`
-//! and `metrics`, `playground`, `supervisor` (PM2), `stores` (the parts of the hub that settings name).
+//! and `metrics`, `playground`, `supervisor` (PM2), `stores` (the parts of the engine that settings name),
+//! `state` (the directory of the server's own files), `upkeep` (what the store needs while it serves).
 
 #![deny(unsafe_code)]
 
 mod clock;
 pub mod config;
+pub mod engine;
 pub mod front;
 pub mod health;
 pub mod http;
@@ -19,8 +21,10 @@ pub mod origin;
 pub mod peer;
 mod playground;
 pub mod process;
+mod state;
 pub mod stores;
 pub mod supervisor;
+mod upkeep;
 
 pub use fidibus_socket::{stream, websocket};
 
@@ -34,6 +38,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use config::{AuthChoice, ServerConfig};
+use engine::Engine;
 use front::Front;
 use listener::{BindError, Listener};
 
@@ -72,12 +77,15 @@ impl From<Listener> for Listeners {
 /// could not be saved within the deadline of the configuration.
 pub async fn run(
     listeners: impl Into<Listeners>,
-    hub: Hub,
+    engine: impl Into<Engine>,
     config: &ServerConfig,
     shutdown: impl Future<Output = ()>,
 ) -> ShutdownReport {
     let Listeners { main, health } = listeners.into();
-    let front = Arc::new(Front::new(hub.clone(), config.http.clone()));
+    // The rest of the engine lives until the end of this call: its tasks, and its hold on the state directory.
+    let engine = engine.into();
+    let hub = engine.hub.clone();
+    let front = Arc::new(Front::new(hub.clone(), engine.spool.clone(), config.http.clone()));
     let (stop_main, main_stopped) = watch::channel(false);
     let (stop_health, health_stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
@@ -96,6 +104,7 @@ pub async fn run(
     // Health is answered to the end: a monitor that finds nobody would start a second server.
     stop_health.send_replace(true);
     servers.join_all().await;
+    drop(engine);
     report
 }
 

@@ -95,7 +95,7 @@ async fn serve(mut loaded: Loaded) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen().map_err(Failure::Runtime)?;
     // Bound before the store is opened: a second server of the same place must not touch its files.
     let listeners = Listeners::bind(config).await?;
-    let hub = stores::hub(config).await?;
+    let engine = stores::engine(config).await?;
     supervisor.report_ready().await;
     let shutdown = async {
         let wish = tokio::select! {
@@ -105,7 +105,7 @@ async fn serve(mut loaded: Loaded) -> Result<ExitCode, Failure> {
         tracing::info!(signal = wish, "Shutting down WebSocket server");
         tokio::spawn(exit_on_second_signal(signals));
     };
-    let report = run(listeners, hub, config, shutdown).await;
+    let report = run(listeners, engine, config, shutdown).await;
     Ok(farewell(&report))
 }
 

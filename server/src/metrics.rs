@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use fidibus_core::metrics::MetricsSnapshot;
+use fidibus_core::store::{SpoolFigures, SpooledStore};
 use http::StatusCode;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -23,6 +24,8 @@ pub async fn answer(front: &Front) -> Answer {
     let store_up = front.probe.store(front).await.latency.is_some();
     let figures = Figures {
         hub: front.hub.metrics(),
+        durability: [("store", front.hub.store().name()), ("ack", crate::ack_name(front.hub.ack_mode()))],
+        spool: front.spool.as_ref().map(SpooledStore::figures).unwrap_or_default(),
         store_up: u64::from(store_up),
         draining: u64::from(front.is_draining()),
         uptime_seconds: front.started.elapsed().as_secs_f64(),
@@ -41,6 +44,8 @@ fn render(figures: Figures) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("fidibus");
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The version that runs", version);
+    let durability = Info::new(figures.durability);
+    registry.register("durability", "The store, and when updates are acknowledged", durability);
     registry.register_collector(Box::new(figures));
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -50,6 +55,8 @@ fn render(figures: Figures) -> Result<String, std::fmt::Error> {
 #[derive(Debug)]
 struct Figures {
     hub: MetricsSnapshot,
+    durability: [(&'static str, &'static str); 2],
+    spool: SpoolFigures,
     store_up: u64,
     draining: u64,
     uptime_seconds: f64,
@@ -63,6 +70,10 @@ impl Collector for Figures {
         page.gauge("draining", "Whether the server is shutting down", self.draining)?;
         page.seconds_gauge("uptime", "Since the start", self.uptime_seconds)?;
         page.gauge("resident_memory_bytes", "Memory of the process in RAM", self.resident_bytes)?;
+        let SpoolFigures { rows, bytes, failing } = self.spool;
+        page.gauge("spool_rows", "Rows that wait for the database in the spool", rows)?;
+        page.gauge("spool_bytes", "Bytes of their updates", bytes)?;
+        page.gauge("spool_failing", "Whether the spool itself took no updates last time", failing.into())?;
         self.encode_hub(&mut page)
     }
 }
@@ -93,6 +104,7 @@ impl Figures {
             loads_total,
             load_failures_total,
             load_microseconds_total,
+            quarantined_rows,
             stores_total,
             store_failures_total,
             store_microseconds_total,
@@ -142,6 +154,7 @@ impl Figures {
         page.counter("loads", "Documents loaded", loads_total)?;
         page.counter("load_failures", "Loads that failed", load_failures_total)?;
         page.seconds("load", "Time spent in loads", load_microseconds_total)?;
+        page.gauge("quarantined_rows", "Rows of the log found unreadable since the start", quarantined_rows)?;
         page.counter("stores", "Snapshots stored", stores_total)?;
         page.counter("store_failures", "Snapshots that could not be stored", store_failures_total)?;
         page.seconds("store", "Time spent in storing snapshots", store_microseconds_total)?;
@@ -194,13 +207,18 @@ mod tests {
             load_microseconds_total: 1_500_000,
             ..MetricsSnapshot::default()
         };
-        let figures = Figures { hub, store_up: 1, draining: 0, uptime_seconds: 2.5, resident_bytes: 9 };
+        let spool = SpoolFigures { rows: 3, bytes: 30, failing: true };
+        let durability = [("store", "postgres"), ("ack", "commit")];
+        let figures = Figures { hub, durability, spool, store_up: 1, draining: 0, uptime_seconds: 2.5, resident_bytes: 9 };
         let text = render(figures).unwrap();
         for line in [
             "# TYPE fidibus_updates_received counter",
             "fidibus_updates_received_total 7",
             "fidibus_load_seconds_total 1.5",
             "fidibus_store_up 1",
+            "fidibus_durability_info{store=\"postgres\",ack=\"commit\"} 1",
+            "fidibus_spool_rows 3",
+            "fidibus_spool_failing 1",
             "fidibus_uptime_seconds 2.5",
             "fidibus_resident_memory_bytes 9",
         ] {

@@ -1,59 +1,125 @@
-//! Makes the engine's parts that the configuration names: the store and the authenticator.
+//! Makes the engine's parts that the configuration names: the store, what keeps it going, and the
+//! authenticator.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use fidibus_core::auth::{AllowAll, Authenticator, StaticTokens};
 use fidibus_core::error::StoreError;
 use fidibus_core::hub::Hub;
-use fidibus_core::store::{DocumentStore, MemoryStore, SqliteOptions, SqliteStore};
+use fidibus_core::store::{
+    DocumentStore, MemoryStore, PostgresOptions, PostgresStore, SpoolOptions, SpooledStore, SqliteOptions,
+    SqliteStore,
+};
 
-use crate::config::{AuthChoice, ServerConfig, StoreChoice};
+use crate::config::{AuthChoice, ServerConfig, StorageConfig, StoreChoice};
+use crate::engine::Engine;
+use crate::state::{StateDirectory, StateError};
+use crate::upkeep::{self, Task};
+
+/// The spool's file in the state directory.
+pub const SPOOL_FILE: &str = "spool.db";
 
 /// Why the engine cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SetUpError {
-    /// The state directory cannot be made.
-    #[error("WS_STATE_DIR: cannot make the directory {0}")]
-    StateDirectory(String, #[source] std::io::Error),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The store cannot be opened.
     #[error("DATABASE_URL: cannot open the store")]
     Store(#[source] StoreError),
+    /// The spool cannot be opened.
+    #[error("WS_SPOOL: cannot open the spool; repair it, or start with WS_SPOOL=off")]
+    Spool(#[source] StoreError),
 }
 
 /// Makes the hub with its store and its authenticator. Call it inside a tokio runtime.
 ///
 /// # Errors
 /// One that names the setting.
-pub async fn hub(config: &ServerConfig) -> Result<Hub, SetUpError> {
+pub async fn engine(config: &ServerConfig) -> Result<Engine, SetUpError> {
     let authenticator: Arc<dyn Authenticator> = match &config.auth {
         AuthChoice::None { .. } => Arc::new(AllowAll),
         AuthChoice::Static(tokens) => Arc::<StaticTokens>::clone(tokens),
     };
-    let store = store(config).await?;
-    Ok(Hub::builder(config.engine.clone()).store(store).authenticator(authenticator).build())
+    let Opened { store, spool, mut upkeep, state } = open(&config.storage).await?;
+    if let (Some(log), Some(age)) = (store.update_log(), config.storage.history_age_max) {
+        upkeep.push(upkeep::prune_history(log, age));
+    }
+    let hub = Hub::builder(config.engine.clone()).store(store).authenticator(authenticator).build();
+    Ok(Engine { hub, spool, upkeep, state })
 }
 
-async fn store(config: &ServerConfig) -> Result<Arc<dyn DocumentStore>, SetUpError> {
-    match &config.store {
-        StoreChoice::Memory => Ok(Arc::new(MemoryStore::new())),
+/// A store as a server needs it.
+struct Opened {
+    store: Arc<dyn DocumentStore>,
+    spool: Option<SpooledStore>,
+    upkeep: Vec<Task>,
+    state: Option<StateDirectory>,
+}
+
+async fn open(storage: &StorageConfig) -> Result<Opened, SetUpError> {
+    match &storage.store {
+        StoreChoice::Memory => Ok(Opened::alone(Arc::new(MemoryStore::new()), None)),
         StoreChoice::Sqlite(path) => {
-            if path.starts_with(&config.state_dir) {
-                make_private_directory(&config.state_dir)?;
-            }
-            let store = SqliteStore::open(path, SqliteOptions::default()).await.map_err(SetUpError::Store)?;
-            Ok(Arc::new(store))
+            let state = match path.starts_with(&storage.state_dir) {
+                true => Some(StateDirectory::take(&storage.state_dir)?),
+                false => None,
+            };
+            let store = sqlite(path, storage).await.map_err(SetUpError::Store)?;
+            Ok(Opened::alone(Arc::new(store), state))
+        }
+        StoreChoice::Postgres(url) => {
+            let store = postgres(url.reveal(), storage).map_err(SetUpError::Store)?;
+            let Some(bytes_max) = storage.spool_bytes_max else {
+                let tables = upkeep::prepare_tables(store.clone(), storage.migrate).await;
+                let opened = Opened::alone(Arc::new(store), None);
+                return Ok(Opened { upkeep: vec![tables], ..opened });
+            };
+            // Before anything is asked of the database, which may be away for as long as it likes.
+            let state = StateDirectory::take(&storage.state_dir)?;
+            let tables = upkeep::prepare_tables(store.clone(), storage.migrate).await;
+            let path = storage.state_dir.join(SPOOL_FILE);
+            let options = SpoolOptions { bytes_max, ..SpoolOptions::default() };
+            let spool = SpooledStore::open(Arc::new(store), &path, options).await;
+            let spool = spool.map_err(SetUpError::Spool)?;
+            Ok(Opened {
+                store: Arc::new(spool.clone()),
+                spool: Some(spool),
+                upkeep: vec![tables],
+                state: Some(state),
+            })
         }
     }
 }
 
-/// Documents are nobody else's business, whatever the umask says.
-fn make_private_directory(path: &Path) -> Result<(), SetUpError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| SetUpError::StateDirectory(path.display().to_string(), error))
+impl Opened {
+    fn alone(store: Arc<dyn DocumentStore>, state: Option<StateDirectory>) -> Self {
+        Self { store, spool: None, upkeep: Vec::new(), state }
+    }
+}
+
+/// The SQLite store of a configuration.
+///
+/// # Errors
+/// The file cannot be used.
+pub async fn sqlite(path: &Path, storage: &StorageConfig) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(path, SqliteOptions { keep_log: storage.history_age_max.is_some() }).await
+}
+
+/// The PostgreSQL store of a configuration, without its spool. Nothing is connected yet.
+///
+/// # Errors
+/// The URL cannot be read.
+pub fn postgres(url: &str, storage: &StorageConfig) -> Result<PostgresStore, StoreError> {
+    let pool = &storage.pool;
+    let options = PostgresOptions {
+        keep_log: storage.history_age_max.is_some(),
+        connections_max: pool.connections_max,
+        connect_timeout: pool.connect_timeout,
+        idle_timeout: pool.idle_timeout,
+        ..PostgresOptions::default()
+    };
+    PostgresStore::new(url, options)
 }

@@ -31,7 +31,7 @@ fn nothing_set_makes_a_development_server() {
     assert_eq!(config.listen, Listen::Tcp("127.0.0.1:3001".parse().unwrap()));
     assert_eq!(config.health, Some("127.0.0.1:3002".parse().unwrap()));
     assert!(matches!(config.auth, AuthChoice::None { implied: true }));
-    assert_eq!(config.store, StoreChoice::Sqlite("./fidibus-data/fidibus.sqlite".into()));
+    assert_eq!(config.storage.store, StoreChoice::Sqlite("./fidibus-data/fidibus.sqlite".into()));
     assert_eq!(config.engine.debounce, Duration::from_secs(1));
     assert_eq!(config.engine.debounce_max, Duration::from_secs(5));
     assert_eq!(config.engine.limits.document_bytes_max, 10_485_760);
@@ -78,7 +78,7 @@ fn a_unix_socket_has_a_path_and_a_mode() {
 fn node_env_decides_on_defaults() {
     let production = config(&[("NODE_ENV", "production"), ("DATABASE_URL", "sqlite:a.db")]);
     assert!(!production.http.playground);
-    assert_eq!(production.store, StoreChoice::Sqlite("a.db".into()));
+    assert_eq!(production.storage.store, StoreChoice::Sqlite("a.db".into()));
     let asked = [("NODE_ENV", "production"), ("DATABASE_URL", "memory:"), ("WS_PLAYGROUND", "yes")];
     assert!(config(&asked).http.playground);
     assert_eq!(config(&[("NODE_ENV", "development")]).log.level, Level::DEBUG);
@@ -133,8 +133,21 @@ fn each_bad_value_is_refused_by_name() {
         ),
         (&[("NODE_ENV", "production")], "DATABASE_URL is required for WebSocket server persistence"),
         (
-            &[("DATABASE_URL", "postgresql://a:secret@b/c")],
-            "DATABASE_URL names PostgreSQL, which is not in this version; sqlite:path.db and memory: are",
+            &[("DATABASE_URL", "postgresql:a:secret@b/c")],
+            "DATABASE_URL is no URL; postgres://user@host/database, sqlite:path.db or memory: is expected",
+        ),
+        (
+            &[("DATABASE_URL", "mysql://a:secret@b/c")],
+            "DATABASE_URL has the scheme \"mysql\"; postgres://user@host/database, sqlite:path.db or memory: is expected",
+        ),
+        (
+            &[("WS_SPOOL_MAX_BYTES", "1")],
+            "WS_SPOOL_MAX_BYTES is \"1\", but must be a whole number from 1048576 to 1099511627776",
+        ),
+        (
+            &[("NODE_APP_INSTANCE", "1")],
+            "NODE_APP_INSTANCE is 1: PM2 starts several instances, and users of one document would not meet; \
+             set instances: 1 and exec_mode: \"fork\"",
         ),
         (&[("WS_BASE_PATH", "ws")], "WS_BASE_PATH is \"ws\", but must be a path that starts with /"),
         (

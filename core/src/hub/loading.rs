@@ -51,6 +51,7 @@ pub(super) async fn load(
         false => None,
     };
     let stored = stored.unwrap_or_default();
+    shared.quarantine.note(document, &stored.quarantined, &shared.metrics);
     let rows = stored.updates.iter().map(|(id, _)| *id).collect();
     let snapshot_bytes = stored.snapshot.as_ref().map_or(0, Bytes::len);
     let log = read(options.log, &stored)

@@ -14,6 +14,7 @@ mod host;
 mod loading;
 mod notices;
 mod observer;
+mod quarantine;
 mod pace;
 mod recheck;
 mod registry;
@@ -54,6 +55,7 @@ use crate::store::{DocumentStore, MemoryStore};
 use committer::Committer;
 use directory::Directory;
 use recheck::Rechecking;
+use quarantine::Quarantine;
 use registry::{Command, Pin, Registry};
 
 /// What all tasks of a hub share.
@@ -69,6 +71,7 @@ struct Shared {
     follower: Option<Arc<dyn Follower>>,
     /// `false`: the host's hooks are the persistence, the store is not asked.
     keeps_documents: bool,
+    quarantine: Quarantine,
     metrics: Arc<Metrics>,
     registry: Registry,
     directory: Arc<Directory>,
@@ -215,6 +218,7 @@ impl HubBuilder {
             cluster: self.cluster,
             follower: self.follower,
             keeps_documents: self.keeps_documents,
+            quarantine: Quarantine::default(),
             metrics,
             directory: Arc::default(),
             rechecking: OnceLock::new(),

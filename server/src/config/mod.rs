@@ -11,12 +11,11 @@ mod setting;
 
 pub use address::Listen;
 pub use command::{Invocation, command};
-pub use database::StoreChoice;
+pub use database::{DatabaseUrl, PoolConfig, StorageConfig, StoreChoice};
 pub use layers::{ConfigError, Effective, Layers, Source};
 pub use setting::{SETTINGS, Setting};
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,9 +43,7 @@ pub struct ServerConfig {
     /// Who decides on access.
     pub auth: AuthChoice,
     /// Where documents live.
-    pub store: StoreChoice,
-    /// The directory for the server's own files.
-    pub state_dir: PathBuf,
+    pub storage: StorageConfig,
     /// What the engine is told.
     pub engine: Config,
     /// What is logged, and how.
@@ -125,16 +122,29 @@ impl ServerConfig {
         let health = address::health(&mut layers, &listen)?;
         let message_bytes_max = size(layers.number("WS_MAX_MESSAGE_BYTES", 50 * MIB, 1024..=1024 * MIB)?);
         let http = http(&mut layers, production, message_bytes_max)?;
-        let (store, state_dir) = database::read(&mut layers, production)?;
+        let storage = database::read(&mut layers, production)?;
         let engine = engine(&mut layers, &auth, message_bytes_max)?;
         let log = log(&mut layers, &environment)?;
         let shutdown_deadline = millis(layers.number("WS_SHUTDOWN_DEADLINE_MS", 8000, 100..=600_000)?);
-        if layers.switch("WS_ENABLE_UPDATE_LOG", false).unwrap_or(false) {
-            layers.warn("WS_ENABLE_UPDATE_LOG is on, but this version keeps no history".to_owned());
-        }
-        let config = Self { listen, http, health, auth, store, state_dir, engine, log, shutdown_deadline };
+        refuse_further_instances(&mut layers)?;
+        let config = Self { listen, http, health, auth, storage, engine, log, shutdown_deadline };
         let (effective, warnings) = layers.finish();
         Ok(Loaded { config, effective, warnings })
+    }
+}
+
+/// PM2 numbers the instances of a program. Each would load the documents for itself: what is stored stays
+/// whole, but users of one document would not see each other.
+fn refuse_further_instances(layers: &mut Layers) -> Result<(), ConfigError> {
+    match layers.text("NODE_APP_INSTANCE") {
+        Some(number) if number != "0" => Err(ConfigError::new(
+            "NODE_APP_INSTANCE",
+            format_args!(
+                "is {}: PM2 starts several instances, and users of one document would not meet; set instances: 1 and exec_mode: \"fork\"",
+                number.escape_debug()
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -129,7 +129,12 @@ impl Shared {
         if self.rows.load(Ordering::Acquire) == 0 {
             match tokio::time::timeout(self.options.append_max, self.log.append(batches)).await {
                 Ok(Err(error)) if error.retryable => self.warn(&error),
-                Ok(answer) => return answer,
+                Ok(answer) => {
+                    if answer.is_ok() {
+                        self.failing.store(false, Ordering::Release);
+                    }
+                    return answer;
+                }
                 // Whether it was committed nobody knows; rows that are there twice do no harm.
                 Err(elapsed) => self.warn(&elapsed),
             }
