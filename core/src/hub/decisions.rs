@@ -34,11 +34,13 @@ pub(super) struct Decision {
     pub(super) registration: Option<Registration>,
     /// The room that it is in from now on.
     pub(super) room: Option<Arc<RoomHandle>>,
+    /// The frame of the message that was admitted.
+    pub(super) frame: Option<Bytes>,
 }
 
 impl From<Completion> for Decision {
     fn from(completion: Completion) -> Self {
-        Self { completion, scope: None, registration: None, room: None }
+        Self { completion, scope: None, registration: None, room: None, frame: None }
     }
 }
 
@@ -101,7 +103,7 @@ pub(super) async fn authenticate(
         readOnly = access == Access::ReadOnly,
         "WebSocket client authenticated"
     );
-    Decision { completion: Completion::Granted(access), scope: Some(scope), registration, room: None }
+    Decision { scope: Some(scope), registration, ..Completion::Granted(access).into() }
 }
 
 /// Enters a session that was granted `by_authenticator` and then looked at by hooks.
@@ -175,7 +177,7 @@ pub(super) async fn join(
             if shared.hooks.wants(HookSet::CONNECTED) {
                 tokio::spawn(async move { tell_connected(&shared, &scope).await });
             }
-            Decision { completion: Completion::Joined, scope: None, registration: None, room: Some(room) }
+            Decision { room: Some(room), ..Completion::Joined.into() }
         }
         Err(error) => refused_by_hub(&error),
     }
@@ -234,7 +236,7 @@ pub(super) async fn admit(
     frame: Bytes,
 ) -> Decision {
     match ask_admission(&shared, &scope, message, &frame).await {
-        Ok(message) => Completion::Admitted(message).into(),
+        Ok(message) => Decision { frame: Some(frame), ..Completion::Admitted(message).into() },
         Err(rejection) => {
             shared.metrics.hook_errors_total.add(1);
             let error = error_chain(&rejection);
@@ -301,7 +303,7 @@ pub(super) async fn token_sync(shared: Arc<Shared>, mut scope: Box<SessionScope>
         }
     }
     shared.directory.replace(scope.session, login.as_ref(), scope.grant.clone());
-    Decision { completion: Completion::Synced, scope: Some(scope), registration: None, room: None }
+    Decision { scope: Some(scope), ..Completion::Synced.into() }
 }
 
 /// Grants a session anew by a fresh token of the same user.
@@ -329,12 +331,12 @@ pub(super) async fn tell_handled(
     room: Arc<RoomHandle>,
     scope: Box<SessionScope>,
     message: Inbound,
+    frame: Bytes,
 ) {
     let (reply, handled) = oneshot::channel();
     room.send(Command::Open(reply));
     // Fires as well when handling failed, as Hocuspocus' does.
     let _ = handled.await;
-    let frame = Bytes::new();
     let mut event = MessageEvent { scope: &scope, message: &message, frame: &frame };
     if run_hooks!(shared.hooks, AFTER_HANDLE_MESSAGE, after_handle_message, &mut event).is_err() {
         shared.metrics.hook_errors_total.add(1);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Notify;
 
@@ -313,7 +314,7 @@ impl Driver {
             self.pending = None;
             return None;
         };
-        let Decision { completion, scope, registration, room } = decision;
+        let Decision { completion, scope, registration, room, frame } = decision;
         match (scope, room) {
             (Some(scope), None) if self.machine.has_session(session) => {
                 self.keep_scope(session, scope, registration);
@@ -321,16 +322,18 @@ impl Driver {
             (_, Some(room)) => self.enter(session, room),
             (_, None) => {}
         }
-        let admitted = match &completion {
-            Completion::Admitted(message) if self.shared.hooks.wants(HookSet::AFTER_HANDLE_MESSAGE) => {
-                Some(message.clone())
+        let admitted = match (&completion, frame) {
+            (Completion::Admitted(message), Some(frame))
+                if self.shared.hooks.wants(HookSet::AFTER_HANDLE_MESSAGE) =>
+            {
+                Some((message.clone(), frame))
             }
             _ => None,
         };
         self.machine.handle_input(Input::Completed(ticket, completion), Instant::now());
         let close = self.carry_out();
-        if let Some(message) = admitted {
-            self.tell_handled(session, message);
+        if let Some((message, frame)) = admitted {
+            self.tell_handled(session, message, frame);
         }
         close
     }
@@ -389,7 +392,7 @@ impl Driver {
     }
 
     /// Has `after_handle_message` told once the room is through with the message.
-    fn tell_handled(&self, session: SessionKey, message: Inbound) {
+    fn tell_handled(&self, session: SessionKey, message: Inbound, frame: Bytes) {
         let Some(seat) = self.seats.iter().find(|seat| seat.session == session) else { return };
         if let Some(room) = &seat.room {
             tokio::spawn(decisions::tell_handled(
@@ -397,6 +400,7 @@ impl Driver {
                 Arc::clone(room),
                 seat.scope.clone(),
                 message,
+                frame,
             ));
         }
     }

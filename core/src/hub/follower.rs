@@ -15,6 +15,9 @@ use crate::room::{AwarenessChange, Origin};
 pub trait Follower: Send + Sync + 'static {
     /// Who follows this room; `None`: nobody.
     fn follow(&self, document: &DocumentName) -> Option<Box<dyn RoomFollower>>;
+
+    /// A document that was loading will have no room.
+    fn load_failed(&self, document: &DocumentName);
 }
 
 /// Follows one room. Called from the room's turn: none of this may block.

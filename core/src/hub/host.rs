@@ -16,6 +16,7 @@ use super::transport::{FrameSink, Incoming, Transport};
 use super::{Hub, driver};
 use crate::auth::Handshake;
 use crate::error::{BoxError, CloseReason};
+use crate::id::ConnectionId;
 use crate::room::{Framing, Outbox};
 
 /// Frames that wait to be read, at the most.
@@ -115,6 +116,7 @@ impl Link {
 
 /// One connection that a host feeds. Dropping it ends the connection.
 pub struct HostConnection {
+    id: ConnectionId,
     link: Arc<Link>,
 }
 
@@ -132,12 +134,18 @@ impl Hub {
             wake,
         });
         let transport = HostTransport { link: Arc::clone(&link) };
-        self.0.runtime.spawn(driver::drive(Arc::clone(&self.0), transport, handshake));
-        HostConnection { link }
+        let id = self.reserve();
+        self.0.runtime.spawn(driver::drive(Arc::clone(&self.0), id, transport, handshake));
+        HostConnection { id, link }
     }
 }
 
 impl HostConnection {
+    /// Its id in hooks.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
     /// Hands in one binary frame, as it came from the peer. Never blocks.
     ///
     /// # Errors

@@ -264,7 +264,22 @@ impl Hub {
     /// Serves one socket until it ends; why it ended. Dropping the future ends the socket without a
     /// word.
     pub async fn serve<T: Transport>(&self, transport: T, handshake: Arc<Handshake>) -> CloseReason {
-        driver::drive(Arc::clone(&self.0), transport, handshake).await
+        self.serve_as(self.reserve(), transport, handshake).await
+    }
+
+    /// Takes the id of a connection that is to come, for a host that has to know it beforehand.
+    pub fn reserve(&self) -> ConnectionId {
+        self.0.next_connection_id()
+    }
+
+    /// As [`Self::serve`], under an id that was reserved.
+    pub async fn serve_as<T: Transport>(
+        &self,
+        id: ConnectionId,
+        transport: T,
+        handshake: Arc<Handshake>,
+    ) -> CloseReason {
+        driver::drive(Arc::clone(&self.0), id, transport, handshake).await
     }
 
     /// Opens a document for the host itself; it stays loaded until the connection is dropped.

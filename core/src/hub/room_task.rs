@@ -48,6 +48,9 @@ pub(super) async fn run(
             shared.metrics.load_failures_total.add(1);
             tracing::error!(document = %handle.name(), error = %error_chain(&error), "Document could not be loaded; its clients are refused");
             shared.registry.remove(&handle);
+            if let Some(follower) = &shared.follower {
+                follower.load_failed(handle.name());
+            }
             inbox.close();
             refuse_all(&mut inbox, &error).await;
         }
