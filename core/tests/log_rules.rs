@@ -225,12 +225,44 @@ fn a_waiting_part_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_store_keeps_what_waits_behind_holes() {
+    let mut log = log();
+    apply(&mut log, &update(1, 0, &[root(STRING, &text("ab"))], &[(1, 1, 1)]));
+    assert_eq!(log.encode_with_pending(), log.encode());
+    // Clocks 4 to 6 in two overlapping updates, then 8; another client of which only the second clock came; a delete.
+    apply(&mut log, &update(1, 4, &[after(STRING, (1, 3), None, &text("ef"))], &[]));
+    apply(&mut log, &update(1, 5, &[after(STRING, (1, 4), None, &text("fg"))], &[]));
+    apply(&mut log, &update(1, 8, &[after(STRING, (1, 7), None, &text("i"))], &[]));
+    apply(&mut log, &update(3, 1, &[after(STRING, (3, 0), None, &text("z"))], &[(1, 6, 1)]));
+    let stored = log.encode_with_pending();
+    let structs = [
+        &[2, 1, 3, 1][..],
+        &after(STRING, (3, 0), None, &text("z")),
+        &[6, 1, 0],
+        &root(STRING, &text("ab")),
+        &[10, 2],
+        &after(STRING, (1, 3), None, &text("ef")),
+        &after(STRING, (1, 5), None, &text("g")),
+        &[10, 1],
+        &after(STRING, (1, 7), None, &text("i")),
+        &[1, 1, 2, 1, 1, 6, 1],
+    ];
+    assert_eq!(stored, structs.concat());
+    let loaded = StructLog::load(LogOptions::default(), &stored).unwrap();
+    assert_eq!(loaded.encode(), log.encode());
+    assert_eq!(loaded.encode_with_pending(), stored);
+    assert_eq!(loaded.pending().count(), 4);
+}
+
+#[test]
 fn of_two_parts_the_longer_waits() {
     let structs = [after(STRING, (1, 0), None, &text("b")), after(STRING, (1, 1), Some((1, 0)), &text("c"))];
     let (short, long) = (update(1, 1, &structs[..1], &[]), update(1, 1, &structs, &[]));
     for order in [[&short, &long], [&long, &short]] {
         let mut log = log();
-        order.map(|part| assert_eq!(apply(&mut log, part), (Verdict::Pending, false)));
+        for part in order {
+            assert_eq!(apply(&mut log, part), (Verdict::Pending, false));
+        }
         assert_eq!(log.pending().collect::<Vec<_>>(), [&long]);
     }
 }

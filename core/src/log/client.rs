@@ -58,6 +58,11 @@ impl ClientLog {
         self.clock
     }
 
+    /// How many structs there are.
+    pub(super) fn structs(&self) -> u32 {
+        self.structs
+    }
+
     /// The encoded structs.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -31,7 +31,13 @@ const TYPE_REF_MAX: u64 = 6;
 #[inline]
 pub(super) fn skip<const TRUSTED: bool>(reader: &mut Reader<'_>, kind: u8) -> Result<u32, Malformed> {
     match kind {
-        STRING => utf16_len(reader.string::<TRUSTED>()?),
+        STRING => match reader.buffer()? {
+            // A typed character, and most text besides, is ASCII.
+            [0..=0x7f] => Ok(1),
+            text if text.is_ascii() => u32::try_from(text.len()).map_err(|_| Malformed::Clock),
+            text if TRUSTED || std::str::from_utf8(text).is_ok() => utf16_len(text),
+            _ => Err(Malformed::Utf8),
+        },
         GC | DELETED | SKIP => reader.clock(),
         _ => skip_rich::<TRUSTED>(reader, kind),
     }

@@ -3,11 +3,12 @@
 //!
 //! A part that was let go and has to wait again goes on where it stopped, so that retrying costs what it achieves.
 
+use super::client::ClientLog;
 use super::content::SKIP;
 use super::ranges::{Range, RangeSet};
 use super::reader::{Reader, write_varuint};
 use super::resolve::Run;
-use super::structs::{Id, Struct};
+use super::structs::{CutRange, Id, Struct};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -62,6 +63,16 @@ impl Pending {
         let deletes = (!self.deletes.is_empty())
             .then(|| self.deletes_encoded.get_or_init(|| encode_deletes(&self.deletes).into()));
         self.parts.values().map(|(part, _)| &part.update).chain(deletes)
+    }
+
+    /// The waiting runs of structs.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.parts.values().map(|(part, _)| part)
+    }
+
+    /// The waiting deletes by client.
+    pub(super) fn deletes(&self) -> impl Iterator<Item = (u64, &RangeSet)> {
+        self.deletes.iter().map(|(&client, ranges)| (client, ranges))
     }
 
     /// Parks `part`, which ends at clock `end`, until `need` is known.
@@ -166,6 +177,45 @@ fn part(client: u64, clock: u32, structs: u32, encoded: &[u8]) -> Part {
     let end = update.len();
     write_varuint(&mut update, 0);
     Part { update: update.into(), run: Run::new(client, clock, structs, at..end) }
+}
+
+/// Appends a block of an update: what is known of `client`, and then its waiting `parts`, sorted by their clocks, behind
+/// Skips. Parts may overlap.
+pub(super) fn write_block_with_parts(
+    out: &mut Vec<u8>,
+    client: u64,
+    known: Option<&ClientLog>,
+    parts: &[&Part],
+) {
+    let first = known.map_or_else(|| parts.first().map_or(0, |part| part.run.clock), |_| 0);
+    let (mut body, mut structs, mut clock) = match known {
+        Some(known) => (known.bytes().to_vec(), u64::from(known.structs()), known.clock()),
+        None => (Vec::new(), 0, first),
+    };
+    for Part { update, run } in parts {
+        if run.clock > clock {
+            body.push(SKIP);
+            write_varuint(&mut body, u64::from(run.clock - clock));
+            structs += 1;
+            clock = run.clock;
+        }
+        let mut reader = Reader::at(update, run.at);
+        let mut start = run.clock;
+        for _ in 0..run.structs {
+            let Ok(item) = Struct::read::<true>(&mut reader, client, start) else { break };
+            start = item.end_clock();
+            if start > clock {
+                let range = CutRange { from: clock - item.clock, to: item.len, deleted: false };
+                item.write_cut(&mut body, update, client, range);
+                structs += 1;
+                clock = start;
+            }
+        }
+    }
+    write_varuint(out, structs);
+    write_varuint(out, client);
+    write_varuint(out, u64::from(first));
+    out.extend_from_slice(&body);
 }
 
 /// An update that deletes `deletes` and nothing else.
