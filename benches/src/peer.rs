@@ -59,6 +59,7 @@ pub struct Places {
 /// A started server; ends with this value.
 pub struct Running {
     child: Child,
+    was_stopped: bool,
     /// Its port on 127.0.0.1.
     pub port: u16,
     /// Its process.
@@ -171,7 +172,7 @@ impl Peer {
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {}", self.name()))?;
-        let mut running = Running { pid: child.id(), child, port, log };
+        let mut running = Running { pid: child.id(), child, was_stopped: false, port, log };
         let deadline = Instant::now() + START_WAIT_MAX;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             if let Some(status) = running.child.try_wait()? {
@@ -208,6 +209,7 @@ impl Running {
     /// Ends it as an operator does, and waits for it.
     pub fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;
+        self.was_stopped = true;
         let deadline = Instant::now() + STOP_WAIT_MAX;
         while self.child.try_wait()?.is_none() {
             ensure!(
@@ -223,6 +225,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if let Ok(Some(status)) = self.child.try_wait()
+            && !self.was_stopped
+        {
+            eprintln!("the server ended by itself with {status}: {}", self.last_words());
+        }
         // Fails only when the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,6 +1,6 @@
 //! The load harness as a program: measures servers in turn, and writes the report.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -82,6 +82,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(arguments: &RunArguments) -> anyhow::Result<()> {
+    let _alone = wait_for_turn()?;
     raise_file_limit().context("cannot raise the limit of open files")?;
     pin(GENERATOR_CORE).context("cannot pin the generator to its core")?;
     if let Err(error) = take_precedence() {
@@ -127,6 +128,17 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         Some(folder) => Results::read(&arguments.results)?.write(folder),
         None => Ok(()),
     }
+}
+
+/// Two runs at once would measure each other, so one waits.
+fn wait_for_turn() -> anyhow::Result<File> {
+    let path = std::env::temp_dir().join("fidibus-bench.lock");
+    let lock = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    if lock.try_lock().is_err() {
+        eprintln!("waiting for another run to end");
+        lock.lock()?;
+    }
+    Ok(lock)
 }
 
 /// A PostgreSQL of our own, when somebody is to be measured on it and none was given.

@@ -16,10 +16,15 @@ tr.ours td{background:#fdf3e7}\
 td.met{color:#1b7f3b;font-weight:600}td.missed{color:#b3261e;font-weight:600}\
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(34rem,1fr));gap:1rem}\
 .charts svg{width:100%;height:auto;border:1px solid #e3e6ec;border-radius:6px}\
-.scroll{overflow-x:auto}code{background:#f4f6f9;padding:.1rem .3rem;border-radius:3px}small{color:#667085}";
+pre{font-size:12px;overflow-x:auto;background:#f4f6f9;padding:.6rem}.scroll{overflow-x:auto}code{background:#f4f6f9;padding:.1rem .3rem;border-radius:3px}small{color:#667085}";
 
 /// Writes the page.
-pub fn render(results: &Results, targets: &Table, tables: &[Table]) -> anyhow::Result<String> {
+pub fn render(
+    results: &Results,
+    targets: &Table,
+    tables: &[Table],
+    appendix: &[(String, String)],
+) -> anyhow::Result<String> {
     let mut out = String::new();
     write!(
         out,
@@ -52,6 +57,12 @@ pub fn render(results: &Results, targets: &Table, tables: &[Table]) -> anyhow::R
     out.push_str("</div>");
     for table in tables {
         section(&mut out, table)?;
+    }
+    if !appendix.is_empty() {
+        out.push_str("<h2>Appendix: profiles and micro benchmarks</h2>");
+    }
+    for (name, text) in appendix {
+        write!(out, "<details><summary>{}</summary><pre>{}</pre></details>", escape(name), escape(text))?;
     }
     out.push_str("</html>\n");
     Ok(out)

@@ -6,7 +6,12 @@ use super::Results;
 use super::table::Table;
 
 /// Writes the report.
-pub fn render(results: &Results, targets: &Table, tables: &[Table]) -> anyhow::Result<String> {
+pub fn render(
+    results: &Results,
+    targets: &Table,
+    tables: &[Table],
+    appendix: &[(String, String)],
+) -> anyhow::Result<String> {
     let mut out = String::from("# The load report\n\n");
     writeln!(
         out,
@@ -36,6 +41,12 @@ pub fn render(results: &Results, targets: &Table, tables: &[Table]) -> anyhow::R
         for row in &table.rows {
             writeln!(out, "| {} |", row.join(" | "))?;
         }
+    }
+    if !appendix.is_empty() {
+        writeln!(out, "\n## Appendix: profiles and micro benchmarks")?;
+    }
+    for (name, text) in appendix {
+        writeln!(out, "\n<details><summary>{name}</summary>\n\n```text\n{text}\n```\n\n</details>")?;
     }
     Ok(out)
 }

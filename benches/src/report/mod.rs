@@ -1,5 +1,6 @@
 //! The report: what was measured, as medians and spread over the runs, with ratios per run.
 
+mod appendix;
 mod charts;
 mod html;
 mod markdown;
@@ -143,13 +144,14 @@ impl Results {
         self.measurements.values().map(BTreeMap::len).sum()
     }
 
-    /// Writes `report.md` and `report.html` into a folder.
+    /// Writes `report.md` and `report.html` into a folder, with the texts of its `appendix` at the end.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(folder)?;
         let tables = table::all(self);
         let targets = targets::table(self);
-        fs::write(folder.join("report.md"), markdown::render(self, &targets, &tables)?)?;
-        fs::write(folder.join("report.html"), html::render(self, &targets, &tables)?)?;
+        let texts = appendix::read(folder)?;
+        fs::write(folder.join("report.md"), markdown::render(self, &targets, &tables, &texts)?)?;
+        fs::write(folder.join("report.html"), html::render(self, &targets, &tables, &texts)?)?;
         Ok(())
     }
 }
