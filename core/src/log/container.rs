@@ -91,8 +91,9 @@ impl<F: Fn(u64) -> Option<usize>> Containers<'_, F> {
             }
         }
         let Parent::Item(parent) = item.parent else { return Ok(State::Alive) };
-        let state = self.state_of(parent)?;
-        if state == State::Alive && self.is_live_type(parent) { Ok(State::Alive) } else { Ok(State::Dead) }
+        let deleted =
+            (self.slot)(parent.client).is_some_and(|slot| self.clients[slot].deletes.contains(parent.clock));
+        if deleted { Ok(State::Dead) } else { self.state_of(parent) }
     }
 
     fn state_of(&self, id: Id) -> Result<State, Place> {
@@ -101,14 +102,6 @@ impl<F: Fn(u64) -> Option<usize>> Containers<'_, F> {
             State::Unknown => Err(place),
             state => Ok(state),
         }
-    }
-
-    fn is_live_type(&self, id: Id) -> bool {
-        let Some((slot, ordinal)) = self.place(id) else { return true };
-        let node = &self.nodes[slot][ordinal];
-        let client = &self.clients[slot];
-        let item = client.read_at(node.at as usize, node.clock);
-        item.is_none_or(|item| item.kind() == TYPE && !client.deletes.contains(id.clock))
     }
 
     /// Dependencies were complete when a struct was taken, so that every id is found.
