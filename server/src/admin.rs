@@ -147,7 +147,11 @@ mod tests {
             (Method::GET, "/admin/users/u%201/sessions", Some(Call::ListSessions(user()))),
             (Method::POST, "/admin/users/u%201/disconnect", Some(Call::Disconnect(user()))),
             (Method::POST, "/admin/users/u%201/revalidate", Some(Call::Revalidate(user()))),
-            (Method::POST, "/admin/sessions/s/disconnect", Some(Call::Disconnect(Selector::Login("s".to_owned())))),
+            (
+                Method::POST,
+                "/admin/sessions/s/disconnect",
+                Some(Call::Disconnect(Selector::Login("s".to_owned()))),
+            ),
             (Method::POST, "/admin/documents/a%2Fb/disconnect", Some(Call::Disconnect(document))),
             (Method::GET, "/admin/users/u/disconnect", None),
             (Method::POST, "/admin/users//disconnect", None),

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use fidibus_core::auth::better_auth::{
-    AuthChange, ChangeListener, PostgresSessions, SqliteSessions,
-};
+use fidibus_core::auth::better_auth::{AuthChange, ChangeListener, PostgresSessions, SqliteSessions};
 use fidibus_core::auth::identity::{DocumentAccess, SessionSource};
 use fidibus_core::auth::jwt::{JwtIssuer, JwtVerifier, KeySource};
 use fidibus_core::auth::policy::{AccessPolicy, CachedAccess};
@@ -16,7 +14,9 @@ use fidibus_core::hub::{Hub, Selector};
 use tokio::sync::mpsc;
 
 use crate::client::{AccessCall, HttpClient, KeyUrl};
-use crate::config::{AuthChoice, DocumentsConfig, KeysConfig, ListenChoice, SessionsConfig, StoreChoice, TokenConfig};
+use crate::config::{
+    AuthChoice, DocumentsConfig, KeysConfig, ListenChoice, SessionsConfig, StoreChoice, TokenConfig,
+};
 use crate::logging::chain;
 use crate::webhook::WebhookAuthenticator;
 
@@ -87,7 +87,10 @@ pub fn open(choice: &AuthChoice) -> Result<Authentication, BoxError> {
 fn tokens(config: &TokenConfig) -> Result<Authentication, BoxError> {
     let sessions = config.sessions.as_ref().map(Sessions::open).transpose()?;
     let changes = match (&sessions, config.sessions.as_ref().map(|sessions| sessions.listen)) {
-        (Some(Sessions::Postgres(sessions)), Some(listen @ (ListenChoice::Listen | ListenChoice::Install))) => {
+        (
+            Some(Sessions::Postgres(sessions)),
+            Some(listen @ (ListenChoice::Listen | ListenChoice::Install)),
+        ) => {
             let install = listen == ListenChoice::Install;
             Some(Changes { listener: sessions.listener(), install })
         }

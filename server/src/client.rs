@@ -5,12 +5,12 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fidibus_core::auth::Access;
 use fidibus_core::auth::BoxFuture;
 use fidibus_core::auth::identity::{DocumentAccess, Identity};
 use fidibus_core::auth::jwt::KeySource;
 use fidibus_core::auth::policy::parse_access;
 use fidibus_core::auth::role::RoleMap;
-use fidibus_core::auth::Access;
 use fidibus_core::error::BoxError;
 use fidibus_core::id::DocumentName;
 use hmac::{Hmac, KeyInit, Mac};
@@ -211,7 +211,8 @@ impl DocumentAccess for AccessCall {
                     "sessionId": identity.session.as_deref(),
                 },
             });
-            let reply = self.client.post(&self.endpoint, serde_json::to_vec(&question)?, QUESTION_MAX).await?;
+            let reply =
+                self.client.post(&self.endpoint, serde_json::to_vec(&question)?, QUESTION_MAX).await?;
             match reply.status {
                 StatusCode::OK => {
                     let answer: AccessAnswer = serde_json::from_slice(&reply.body)?;

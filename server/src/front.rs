@@ -1,11 +1,13 @@
 //! What all routes share: the hub, the configuration, and whether the server is on its way out.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use fidibus_core::hub::Hub;
 use fidibus_core::store::SpooledStore;
 
+use crate::admission::Admission;
 use crate::config::HttpConfig;
 use crate::health::Probe;
 
@@ -17,6 +19,8 @@ pub struct Front {
     pub spool: Option<SpooledStore>,
     /// How HTTP is served.
     pub config: HttpConfig,
+    /// Who may open one more connection.
+    pub admission: Arc<Admission>,
     /// When the server started.
     pub started: Instant,
     /// Asks the store how it is.
@@ -27,8 +31,9 @@ pub struct Front {
 impl Front {
     /// The state of a server that starts now.
     pub fn new(hub: Hub, spool: Option<SpooledStore>, config: HttpConfig) -> Self {
+        let admission = Arc::new(Admission::new(config.admission));
         let (started, draining) = (Instant::now(), AtomicBool::new(false));
-        Self { hub, spool, config, started, probe: Probe::default(), draining }
+        Self { hub, spool, config, admission, started, probe: Probe::default(), draining }
     }
 
     /// From now on nobody is let in; `/ready` says so.

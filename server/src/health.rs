@@ -17,7 +17,7 @@ use crate::config::HealthFormat;
 use crate::front::Front;
 use crate::http::{self as routes, Answer, HttpLimits, serve_http, stopped};
 use crate::listener::Listener;
-use crate::{metrics, process};
+use crate::{admin, metrics, process};
 
 /// How long an answer of the store is passed on.
 const PROBE_VALID: Duration = Duration::from_secs(1);
@@ -251,6 +251,9 @@ pub async fn serve(listener: Listener, front: Arc<Front>, mut stop: watch::Recei
 }
 
 async fn route(request: &Request<Incoming>, front: &Front) -> Answer {
+    if request.uri().path().starts_with(admin::PREFIX) {
+        return admin::answer(request, front).await;
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return routes::json(StatusCode::METHOD_NOT_ALLOWED, "{\"error\":\"method_not_allowed\"}");
     }

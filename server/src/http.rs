@@ -4,10 +4,10 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use fidibus_core::auth::Handshake;
+use fidibus_core::auth::{Handshake, SECURITY};
 use fidibus_core::error::CloseReason;
 use fidibus_core::hub::Transport;
 use fidibus_core::id::DocumentName;
@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tungstenite::handshake::server::create_response_with_body;
 
+use crate::admission::Place;
 use crate::front::Front;
 use crate::listener::Listener;
 use crate::peer::Peer;
@@ -182,13 +183,17 @@ fn upgrade(mut request: Request<Incoming>, path: &str, socket: &Arc<Socket>) -> 
         return answer;
     };
     let client_ip = front.config.trusted_proxies.client_ip(socket.peer, request.headers());
+    let place = match front.admission.admit(client_ip, Instant::now()) {
+        Ok(place) => place,
+        Err(_) => return too_many(),
+    };
     let allowed = front.config.allowed_origins.allow(request.headers());
     let upgrade = hyper::upgrade::on(&mut request);
     if allowed {
         let handshake = Arc::new(handshake(&request, path, client_ip));
-        tokio::spawn(serve_websocket(upgrade, handshake, Arc::clone(socket)));
+        tokio::spawn(serve_websocket(upgrade, handshake, Arc::clone(socket), place));
     } else {
-        tracing::warn!(client_ip = ?client_ip, "WebSocket refused: origin not allowed");
+        tracing::warn!(target: SECURITY, clientIp = ?client_ip, "WebSocket refused: origin not allowed");
         tokio::spawn(refuse_origin(upgrade, Arc::clone(socket)));
     }
     answer
@@ -242,10 +247,20 @@ async fn websocket(upgrade: OnUpgrade, front: &Front) -> Option<WebSocket> {
     Some(WebSocket::new(parts.io.into_inner(), &parts.read_buf, limits))
 }
 
-async fn serve_websocket(upgrade: OnUpgrade, handshake: Arc<Handshake>, socket: Arc<Socket>) {
-    let front = &socket.front;
-    let Some(websocket) = websocket(upgrade, front).await else { return };
-    front.hub.serve(websocket, handshake).await;
+async fn serve_websocket(
+    upgrade: OnUpgrade,
+    handshake: Arc<Handshake>,
+    socket: Arc<Socket>,
+    place: Option<Place>,
+) {
+    // Boxed, so that the task keeps no space for the upgrade for as long as the socket lives.
+    let upgraded = Box::pin(async {
+        websocket(upgrade, &socket.front).await.map(|it| socket.front.hub.serve(it, handshake))
+    });
+    if let Some(served) = upgraded.await {
+        served.await;
+    }
+    drop(place);
 }
 
 /// Browsers show a page nothing of a failed handshake, so the no comes as a close code.
@@ -268,6 +283,13 @@ pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 /// The answer to a path that there is not.
 pub fn not_found() -> Answer {
     json(StatusCode::NOT_FOUND, "{\"error\":\"not_found\"}")
+}
+
+fn too_many() -> Answer {
+    let mut answer = text(StatusCode::TOO_MANY_REQUESTS, "too many connections from this address\n");
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 fn unavailable(why: &'static str) -> Answer {

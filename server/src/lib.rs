@@ -8,6 +8,10 @@
 
 #![deny(unsafe_code)]
 
+pub mod admin;
+pub mod admission;
+pub mod authenticators;
+pub mod client;
 mod clock;
 pub mod config;
 pub mod engine;
@@ -25,6 +29,7 @@ mod state;
 pub mod stores;
 pub mod supervisor;
 mod upkeep;
+pub mod webhook;
 
 pub use fidibus_socket::{stream, websocket};
 

@@ -28,6 +28,7 @@ pub async fn answer(front: &Front) -> Answer {
         spool: front.spool.as_ref().map(SpooledStore::figures).unwrap_or_default(),
         store_up: u64::from(store_up),
         draining: u64::from(front.is_draining()),
+        connections_not_admitted_total: front.admission.refused_total(),
         uptime_seconds: front.started.elapsed().as_secs_f64(),
         resident_bytes: process::memory().resident_bytes,
     };
@@ -59,6 +60,7 @@ struct Figures {
     spool: SpoolFigures,
     store_up: u64,
     draining: u64,
+    connections_not_admitted_total: u64,
     uptime_seconds: f64,
     resident_bytes: u64,
 }
@@ -68,6 +70,11 @@ impl Collector for Figures {
         let mut page = Page { encoder };
         page.gauge("store_up", "Whether the store answers", self.store_up)?;
         page.gauge("draining", "Whether the server is shutting down", self.draining)?;
+        page.counter(
+            "connections_not_admitted",
+            "WebSockets refused: too many, or too often, from one address",
+            self.connections_not_admitted_total,
+        )?;
         page.seconds_gauge("uptime", "Since the start", self.uptime_seconds)?;
         page.gauge("resident_memory_bytes", "Memory of the process in RAM", self.resident_bytes)?;
         let SpoolFigures { rows, bytes, failing } = self.spool;
@@ -209,7 +216,16 @@ mod tests {
         };
         let spool = SpoolFigures { rows: 3, bytes: 30, failing: true };
         let durability = [("store", "postgres"), ("ack", "commit")];
-        let figures = Figures { hub, durability, spool, store_up: 1, draining: 0, uptime_seconds: 2.5, resident_bytes: 9 };
+        let figures = Figures {
+            hub,
+            durability,
+            spool,
+            store_up: 1,
+            draining: 0,
+            connections_not_admitted_total: 0,
+            uptime_seconds: 2.5,
+            resident_bytes: 9,
+        };
         let text = render(figures).unwrap();
         for line in [
             "# TYPE fidibus_updates_received counter",

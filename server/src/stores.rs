@@ -4,18 +4,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use fidibus_core::auth::{AllowAll, Authenticator, StaticTokens};
-use fidibus_core::error::StoreError;
+use fidibus_core::error::{BoxError, StoreError};
 use fidibus_core::hub::Hub;
 use fidibus_core::store::{
     DocumentStore, MemoryStore, PostgresOptions, PostgresStore, SpoolOptions, SpooledStore, SqliteOptions,
     SqliteStore,
 };
 
-use crate::config::{AuthChoice, ServerConfig, StorageConfig, StoreChoice};
+use crate::authenticators::{self, Authentication};
+use crate::config::{ServerConfig, StorageConfig, StoreChoice};
 use crate::engine::Engine;
 use crate::state::{StateDirectory, StateError};
 use crate::upkeep::{self, Task};
+use crate::webhook::Webhook;
 
 /// The spool's file in the state directory.
 pub const SPOOL_FILE: &str = "spool.db";
@@ -32,6 +33,12 @@ pub enum SetUpError {
     /// The spool cannot be opened.
     #[error("WS_SPOOL: cannot open the spool; repair it, or start with WS_SPOOL=off")]
     Spool(#[source] StoreError),
+    /// Who decides on access cannot be asked.
+    #[error("WS_AUTH: the authenticator cannot be made")]
+    Authenticator(#[source] BoxError),
+    /// The application cannot be told.
+    #[error("WS_WEBHOOK_URL: webhooks cannot be sent")]
+    Webhook(#[source] BoxError),
 }
 
 /// Makes the hub with its store and its authenticator. Call it inside a tokio runtime.
@@ -39,15 +46,21 @@ pub enum SetUpError {
 /// # Errors
 /// One that names the setting.
 pub async fn engine(config: &ServerConfig) -> Result<Engine, SetUpError> {
-    let authenticator: Arc<dyn Authenticator> = match &config.auth {
-        AuthChoice::None { .. } => Arc::new(AllowAll),
-        AuthChoice::Static(tokens) => Arc::<StaticTokens>::clone(tokens),
-    };
+    let Authentication { authenticator, changes } =
+        authenticators::open(&config.auth).map_err(SetUpError::Authenticator)?;
+    let webhook = config.webhook.clone().map(Webhook::new).transpose().map_err(SetUpError::Webhook)?;
     let Opened { store, spool, mut upkeep, state } = open(&config.storage).await?;
     if let (Some(log), Some(age)) = (store.update_log(), config.storage.history_age_max) {
         upkeep.push(upkeep::prune_history(log, age));
     }
-    let hub = Hub::builder(config.engine.clone()).store(store).authenticator(authenticator).build();
+    let mut builder = Hub::builder(config.engine.clone()).store(store).authenticator(authenticator);
+    if let Some(webhook) = webhook {
+        builder = builder.extension(Arc::new(webhook));
+    }
+    let hub = builder.build();
+    if let Some(changes) = changes {
+        upkeep.push(Task::start(changes.follow(hub.clone())));
+    }
     Ok(Engine { hub, spool, upkeep, state })
 }
 

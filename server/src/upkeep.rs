@@ -25,7 +25,8 @@ const PRUNES_MAX: usize = 1000;
 pub struct Task(JoinHandle<()>);
 
 impl Task {
-    fn start(work: impl Future<Output = ()> + Send + 'static) -> Self {
+    /// Starts it.
+    pub fn start(work: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(work))
     }
 }

@@ -166,11 +166,8 @@ fn tokens(layers: &mut Layers, sessions: Option<SessionsConfig>) -> Result<AuthC
 
 fn sessions(layers: &mut Layers) -> Result<SessionsConfig, ConfigError> {
     let database = database(layers)?;
-    let listen = [
-        ("off", ListenChoice::Off),
-        ("on", ListenChoice::Listen),
-        ("install", ListenChoice::Install),
-    ];
+    let listen =
+        [("off", ListenChoice::Off), ("on", ListenChoice::Listen), ("install", ListenChoice::Install)];
     let listen = layers.choice("WS_AUTH_LISTEN", "off", &listen)?;
     if listen != ListenChoice::Off && !matches!(database, StoreChoice::Postgres(_)) {
         return Err(ConfigError::new("WS_AUTH_LISTEN", "works with PostgreSQL only"));
@@ -228,9 +225,9 @@ fn secrets(layers: &mut Layers) -> Result<Secrets, ConfigError> {
     let single = single.map(|(variable, secret)| {
         Secrets::single(&secret).map_err(|error| ConfigError::new(variable, error))
     });
-    let list = layers.text("BETTER_AUTH_SECRETS").map(|list| {
-        Secrets::list(&list).map_err(|error| ConfigError::new("BETTER_AUTH_SECRETS", error))
-    });
+    let list = layers
+        .text("BETTER_AUTH_SECRETS")
+        .map(|list| Secrets::list(&list).map_err(|error| ConfigError::new("BETTER_AUTH_SECRETS", error)));
     match (list.transpose()?, single.transpose()?) {
         (Some(list), Some(single)) => Ok(list.or(single)),
         (Some(secrets), None) | (None, Some(secrets)) => Ok(secrets),
@@ -264,7 +261,9 @@ fn documents(layers: &mut Layers, sessions: bool) -> Result<Option<DocumentsConf
     let call = url(layers, "WS_ACCESS_URL")?;
     let secret = layers.text("WS_ACCESS_SECRET").map(Secret::new);
     match (query, call) {
-        (Some(_), Some(_)) => Err(ConfigError::new("WS_ACCESS_QUERY", "and WS_ACCESS_URL exclude each other")),
+        (Some(_), Some(_)) => {
+            Err(ConfigError::new("WS_ACCESS_QUERY", "and WS_ACCESS_URL exclude each other"))
+        }
         (Some(_), None) if !sessions => {
             Err(ConfigError::new("WS_ACCESS_QUERY", "needs the database of WS_AUTH=better-auth"))
         }
@@ -303,7 +302,8 @@ fn origins(layers: &mut Layers) -> OriginRule {
     // Read and noted elsewhere; `*` there means explicit tokens, never cookies.
     let allowed = layers.find("WS_ALLOWED_ORIGINS").map(|(list, _)| list).unwrap_or_default();
     let allowed = allowed.split(',').map(str::trim).filter(|origin| *origin != "*");
-    let all = own.iter().flatten().map(String::as_str).chain(trusted.iter().map(String::as_str)).chain(allowed);
+    let all =
+        own.iter().flatten().map(String::as_str).chain(trusted.iter().map(String::as_str)).chain(allowed);
     OriginRule::new(all)
 }
 
@@ -314,11 +314,15 @@ pub(super) fn url(layers: &mut Layers, variable: &'static str) -> Result<Option<
     let legal = url.filter(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some());
     let url = legal.ok_or_else(|| ConfigError::new(variable, "must be a URL of http or https"))?;
     // What stands behind the path may be a key.
-    let shown = format!("{}://{}{}", url.scheme_str().unwrap_or_default(), url.host().unwrap_or_default(), url.path());
+    let shown = format!(
+        "{}://{}{}",
+        url.scheme_str().unwrap_or_default(),
+        url.host().unwrap_or_default(),
+        url.path()
+    );
     layers.note(variable, shown, source);
     Ok(Some(url))
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -328,7 +332,8 @@ mod tests {
     use super::*;
 
     fn read_all(pairs: &[(&str, &str)]) -> Result<AuthChoice, String> {
-        let environment = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut layers = Layers::new(HashMap::new(), environment, Dotenv::default());
         read(&mut layers).map_err(|error| error.to_string())
     }

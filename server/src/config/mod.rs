@@ -2,27 +2,34 @@
 //! it. `setting` is the table of names, `layers` says where values come from, `address` and `database`
 //! parse what has a form of its own.
 
+mod access;
 mod address;
 mod command;
 mod database;
 pub mod dotenv;
 mod layers;
 mod setting;
+mod webhook;
 
+pub use access::{
+    AuthChoice, DocumentsConfig, IssuerConfig, KeysConfig, ListenChoice, SessionsConfig, TokenConfig,
+};
 pub use address::Listen;
 pub use command::{Invocation, command};
 pub use database::{DatabaseUrl, PoolConfig, StorageConfig, StoreChoice};
 pub use layers::{ConfigError, Effective, Layers, Source};
 pub use setting::{SETTINGS, Setting};
+pub use webhook::{WebhookConfig, WebhookEvent};
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use fidibus_core::auth::StaticTokens;
+use fidibus_core::auth::throttle::ThrottleLimits;
 use fidibus_core::config::{AckMode, Config, FlushDelay, Limits};
 use fidibus_core::protocol::Dialect;
 
+use crate::admission::AdmissionLimits;
+use crate::client::Secret;
 use crate::logging::{LogConfig, LogFormat};
 use crate::origin::AllowedOrigins;
 use crate::peer::TrustedProxies;
@@ -42,6 +49,8 @@ pub struct ServerConfig {
     pub health: Option<SocketAddr>,
     /// Who decides on access.
     pub auth: AuthChoice,
+    /// Which application is told and asked beside.
+    pub webhook: Option<WebhookConfig>,
     /// Where documents live.
     pub storage: StorageConfig,
     /// What the engine is told.
@@ -75,6 +84,10 @@ pub struct HttpConfig {
     pub playground: bool,
     /// What the health document holds.
     pub health_format: HealthFormat,
+    /// What one address may.
+    pub admission: AdmissionLimits,
+    /// The token of the admin calls; `None`: there are none.
+    pub admin_token: Option<Secret>,
 }
 
 /// The two forms of the health document.
@@ -84,18 +97,6 @@ pub enum HealthFormat {
     Full,
     /// The deployment guide's keys only.
     Seed,
-}
-
-/// The authenticator.
-#[derive(Clone, Debug)]
-pub enum AuthChoice {
-    /// Nobody is asked for anything. `implied`: it was not asked for, so this is a development server.
-    None {
-        /// Whether it is so by default only.
-        implied: bool,
-    },
-    /// A list of tokens.
-    Static(Arc<StaticTokens>),
 }
 
 /// A configuration, and what there is to say about it.
@@ -117,17 +118,21 @@ impl ServerConfig {
     pub fn load(mut layers: Layers) -> Result<Loaded, ConfigError> {
         let environment = layers.text("NODE_ENV").unwrap_or_default();
         let production = environment == "production";
-        let auth = auth(&mut layers)?;
+        let auth = access::read(&mut layers)?;
+        let webhook = match &auth {
+            AuthChoice::Webhook(config) => Some(config.clone()),
+            _ => webhook::read(&mut layers)?,
+        };
         let listen = Listen::read(&mut layers, &auth)?;
         let health = address::health(&mut layers, &listen)?;
         let message_bytes_max = size(layers.number("WS_MAX_MESSAGE_BYTES", 50 * MIB, 1024..=1024 * MIB)?);
         let http = http(&mut layers, production, message_bytes_max)?;
         let storage = database::read(&mut layers, production)?;
-        let engine = engine(&mut layers, &auth, message_bytes_max)?;
+        let engine = engine(&mut layers, &auth, message_bytes_max, production)?;
         let log = log(&mut layers, &environment)?;
         let shutdown_deadline = millis(layers.number("WS_SHUTDOWN_DEADLINE_MS", 8000, 100..=600_000)?);
         refuse_further_instances(&mut layers)?;
-        let config = Self { listen, http, health, auth, storage, engine, log, shutdown_deadline };
+        let config = Self { listen, http, health, auth, webhook, storage, engine, log, shutdown_deadline };
         let (effective, warnings) = layers.finish();
         Ok(Loaded { config, effective, warnings })
     }
@@ -148,27 +153,48 @@ fn refuse_further_instances(layers: &mut Layers) -> Result<(), ConfigError> {
     }
 }
 
-fn auth(layers: &mut Layers) -> Result<AuthChoice, ConfigError> {
-    let implied = layers.find("WS_AUTH").is_none();
-    let secret = layers.text("BETTER_AUTH_SECRET").is_some();
-    let default = if secret { "better-auth" } else { "none" };
-    let words = ["none", "static", "better-auth", "jwt", "webhook"].map(|word| (word, word));
-    match layers.choice("WS_AUTH", default, &words)? {
-        "none" => Ok(AuthChoice::None { implied }),
-        "static" => match layers.text("WS_STATIC_TOKENS") {
-            Some(tokens) => StaticTokens::parse(&tokens)
-                .map(|tokens| AuthChoice::Static(Arc::new(tokens)))
-                .map_err(|error| ConfigError::bad("WS_STATIC_TOKENS", &tokens, error)),
-            None => Err(ConfigError::new("WS_STATIC_TOKENS", "is required with WS_AUTH=static")),
-        },
-        _ if implied => Err(ConfigError::new(
-            "BETTER_AUTH_SECRET",
-            "selects WS_AUTH=better-auth, which is not in this version; set WS_AUTH to none or static",
-        )),
-        other => Err(ConfigError::new(
-            "WS_AUTH",
-            format_args!("is \"{other}\", which is not in this version; none and static are"),
-        )),
+/// Reads the token of the admin calls.
+fn admin_token(layers: &mut Layers) -> Result<Option<Secret>, ConfigError> {
+    match layers.text("WS_ADMIN_TOKEN") {
+        Some(token) if token.len() < 16 => {
+            Err(ConfigError::bad("WS_ADMIN_TOKEN", &token, "must have at least 16 characters"))
+        }
+        token => Ok(token.map(Secret::new)),
+    }
+}
+
+/// What one address may.
+fn admission(layers: &mut Layers, connections_max: usize) -> Result<AdmissionLimits, ConfigError> {
+    let per_ip = layers.number("WS_MAX_CONNECTIONS_PER_IP", connections_max as u64, 1..=1_000_000)?;
+    let ban = millis(layers.number("WS_CONNECT_BAN_MS", 300_000, 1000..=MS_MAX)?);
+    let hits_max = optional(layers, "WS_MAX_CONNECTS_PER_MINUTE", None, 1_000_000)?;
+    let connects = hits_max.map(|hits_max| ThrottleLimits {
+        hits_max: u32::try_from(hits_max).unwrap_or(u32::MAX),
+        window: Duration::from_secs(60),
+        ban,
+        addresses_max: 100_000,
+    });
+    Ok(AdmissionLimits { connections_per_ip_max: size(per_ip), connects })
+}
+
+/// Reads a number or `off`.
+fn optional(
+    layers: &mut Layers,
+    variable: &'static str,
+    default: Option<u64>,
+    max: u64,
+) -> Result<Option<u64>, ConfigError> {
+    match layers.find(variable) {
+        Some((text, source)) if text.eq_ignore_ascii_case("off") => {
+            layers.note(variable, "off", source);
+            Ok(None)
+        }
+        Some(_) => layers.number(variable, 1, 1..=max).map(Some),
+        None => {
+            let shown = default.map_or("off".to_owned(), |number| number.to_string());
+            layers.note(variable, shown, Source::Default);
+            Ok(default)
+        }
     }
 }
 
@@ -179,9 +205,12 @@ fn http(layers: &mut Layers, production: bool, message_bytes_max: usize) -> Resu
     }
     let proxies = layers.list("WS_TRUSTED_PROXIES", "127.0.0.0/8,::1,unix");
     let origins = layers.list("WS_ALLOWED_ORIGINS", "");
+    let connections_max = size(layers.number("WS_MAX_CONNECTIONS", 20_000, 1..=1_000_000)?);
     Ok(HttpConfig {
         base_path: base_path.trim_end_matches('/').to_owned(),
-        connections_max: size(layers.number("WS_MAX_CONNECTIONS", 20_000, 1..=1_000_000)?),
+        connections_max,
+        admission: admission(layers, connections_max)?,
+        admin_token: admin_token(layers)?,
         // hyper reads heads into a buffer of at least 8 KiB.
         header_bytes_max: size(layers.number("WS_MAX_HEADER_BYTES", 16 * 1024, 8192..=MIB)?),
         header_timeout: millis(layers.number("WS_HEADER_TIMEOUT_MS", 10_000, 100..=600_000)?),
@@ -202,7 +231,12 @@ fn http(layers: &mut Layers, production: bool, message_bytes_max: usize) -> Resu
     })
 }
 
-fn engine(layers: &mut Layers, auth: &AuthChoice, message_bytes_max: usize) -> Result<Config, ConfigError> {
+fn engine(
+    layers: &mut Layers,
+    auth: &AuthChoice,
+    message_bytes_max: usize,
+    production: bool,
+) -> Result<Config, ConfigError> {
     let dialects = [
         ("auto", None),
         ("hocuspocus", Some(Dialect::Hocuspocus)),
@@ -216,7 +250,7 @@ fn engine(layers: &mut Layers, auth: &AuthChoice, message_bytes_max: usize) -> R
         dialect: layers.choice("WS_PROTOCOL", "auto", &dialects)?,
         // Providers of 2.x that have no token send no Auth message. Where tokens are asked for, what they
         // send instead waits for one, as Hocuspocus has it with an onAuthenticate hook.
-        token_optional: matches!(auth, AuthChoice::None { .. }),
+        token_optional: !matches!(auth, AuthChoice::Static(_)),
         timeout: millis(layers.number("WS_TIMEOUT_MS", 60_000, 100..=MS_MAX)?),
         debounce,
         // The app lets both be set apart; a maximum below the debounce would never let it run out.
@@ -226,11 +260,32 @@ fn engine(layers: &mut Layers, auth: &AuthChoice, message_bytes_max: usize) -> R
         limits: Limits {
             document_bytes_max: size(document_bytes_max),
             message_bytes_max,
-            outbox_bytes_max: size(layers.number("WS_MAX_OUTBOX_BYTES", MIB, 64 * 1024..=1024 * MIB)?),
-            stall_max: millis(layers.number("WS_STALL_MS", 30_000, 100..=MS_MAX)?),
-            ..Limits::default()
+            ..limits(layers, production)?
         },
         ..Config::default()
+    })
+}
+
+fn limits(layers: &mut Layers, production: bool) -> Result<Limits, ConfigError> {
+    // In development whoever floods the server is its owner.
+    let (updates, bytes) = if production { (Some(100), Some(8 * MIB)) } else { (None, None) };
+    let updates = optional(layers, "WS_MAX_UPDATES_PER_SECOND", updates, 1_000_000)?;
+    let bytes = optional(layers, "WS_MAX_BYTES_PER_SECOND", bytes, 1024 * MIB)?;
+    Ok(Limits {
+        connections_per_user_max: size(layers.number("WS_MAX_CONNECTIONS_PER_USER", 100, 1..=1_000_000)?),
+        sessions_per_connection_max: size(layers.number(
+            "WS_MAX_DOCUMENTS_PER_CONNECTION",
+            1000,
+            1..=1_000_000,
+        )?),
+        awareness_bytes_max: size(layers.number("WS_MAX_AWARENESS_BYTES", MIB, 1024..=64 * MIB)?),
+        updates_per_second_max: updates.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
+        bytes_per_second_max: bytes.map(size),
+        push_max: millis(layers.number("WS_MAX_PUSH_MS", 30_000, 1000..=MS_MAX)?),
+        unauthenticated_max: Some(millis(layers.number("WS_AUTH_TIMEOUT_MS", 10_000, 100..=MS_MAX)?)),
+        outbox_bytes_max: size(layers.number("WS_MAX_OUTBOX_BYTES", MIB, 64 * 1024..=1024 * MIB)?),
+        stall_max: millis(layers.number("WS_STALL_MS", 30_000, 100..=MS_MAX)?),
+        ..Limits::default()
     })
 }
 

@@ -42,7 +42,9 @@ pub(super) fn read(layers: &mut Layers) -> Result<Option<WebhookConfig>, ConfigE
     let Some(target) = url(layers, "WS_WEBHOOK_URL")? else { return Ok(None) };
     let secret = layers.text("WS_WEBHOOK_SECRET").map(Secret::new);
     if secret.is_none() {
-        layers.warn("WS_WEBHOOK_SECRET is not set: the application cannot tell our calls from anybody's".to_owned());
+        layers.warn(
+            "WS_WEBHOOK_SECRET is not set: the application cannot tell our calls from anybody's".to_owned(),
+        );
     }
     let debounce = millis(layers.number("WS_WEBHOOK_DEBOUNCE_MS", 2000, 0..=MS_MAX)?);
     let debounce_max = millis(layers.number("WS_WEBHOOK_MAX_DEBOUNCE_MS", 10_000, 0..=MS_MAX)?);

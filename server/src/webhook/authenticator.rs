@@ -52,15 +52,16 @@ impl WebhookAuthenticator {
         let reply = reply.map_err(AuthError::Unavailable)?;
         match reply.status {
             StatusCode::OK => {
-                let answer: Answer =
-                    serde_json::from_slice(&reply.body).map_err(|error| AuthError::Unavailable(error.into()))?;
+                let answer: Answer = serde_json::from_slice(&reply.body)
+                    .map_err(|error| AuthError::Unavailable(error.into()))?;
                 grant(answer)
             }
             StatusCode::UNAUTHORIZED => Err(AuthError::unauthorized()),
             StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Err(AuthError::forbidden()),
-            StatusCode::TOO_MANY_REQUESTS => {
-                Err(AuthError::Denied { reason: "too-many-attempts".into(), close: CloseReason::TRY_AGAIN_LATER })
-            }
+            StatusCode::TOO_MANY_REQUESTS => Err(AuthError::Denied {
+                reason: "too-many-attempts".into(),
+                close: CloseReason::TRY_AGAIN_LATER,
+            }),
             status => Err(AuthError::Unavailable(format!("the application answers {status}").into())),
         }
     }

@@ -66,7 +66,9 @@ impl Webhook {
         let payload = session_payload(event.scope.document(), &event.scope.handshake, Disclosure::Everything);
         match self.ask("connect", payload).await {
             Ok(reply) if reply.status.is_success() => Ok(Flow::Continue),
-            Ok(reply) if reply.status.is_client_error() => Err(Rejection::with_reason(CloseReason::FORBIDDEN)),
+            Ok(reply) if reply.status.is_client_error() => {
+                Err(Rejection::with_reason(CloseReason::FORBIDDEN))
+            }
             Ok(reply) => Err(unavailable(format!("the application answers {}", reply.status).into())),
             Err(error) => Err(unavailable(error)),
         }

@@ -41,7 +41,8 @@ async fn application(answers: Vec<(u16, &'static str)>, events: Vec<WebhookEvent
                     let _ = sender.send((head.headers, body));
                     let mut answers = answers.lock().unwrap();
                     let (status, text) = if answers.len() > 1 { answers.remove(0) } else { answers[0] };
-                    let answer = Response::builder().status(status).header("content-type", "application/json");
+                    let answer =
+                        Response::builder().status(status).header("content-type", "application/json");
                     Ok::<_, Infallible>(answer.body(Full::new(Bytes::from(text))).unwrap())
                 }
             });
@@ -136,7 +137,8 @@ async fn everything_but_a_clear_yes_refuses() {
 #[tokio::test]
 async fn connects_are_asked_for_and_documents_are_given() {
     let events = vec![WebhookEvent::Connect, WebhookEvent::Load];
-    let answers = vec![(200, "{}"), (403, ""), (500, ""), (200, r#"{"update": "AAA="}"#), (404, ""), (500, "")];
+    let answers =
+        vec![(200, "{}"), (403, ""), (500, ""), (200, r#"{"update": "AAA="}"#), (404, ""), (500, "")];
     let mut application = application(answers, events).await;
     let webhook = Webhook::new(application.config.clone()).unwrap();
     assert_eq!(webhook.hooks(), HookSet::ON_CONNECT | HookSet::ON_LOAD_DOCUMENT);
