@@ -255,7 +255,7 @@ async fn serve_websocket(
 ) {
     // Boxed, so that the task keeps no space for the upgrade for as long as the socket lives.
     let upgraded = Box::pin(async {
-        websocket(upgrade, &socket.front).await.map(|it| socket.front.hub.serve(it, handshake))
+        websocket(upgrade, &socket.front).await.map(|it| Box::pin(socket.front.hub.serve(it, handshake)))
     });
     if let Some(served) = upgraded.await {
         served.await;

@@ -87,19 +87,24 @@ struct Driver {
     pace: Option<Box<Pace>>,
 }
 
-/// Runs one socket to its end; why it ended.
-pub(super) async fn drive<T: Transport>(
+/// Runs one socket to its end; why it ended. What the loop keeps is boxed at once: every async function
+/// that a transport is handed through would keep a place for it.
+pub(super) fn drive<T: Transport>(
     shared: Arc<Shared>,
     id: ConnectionId,
-    mut transport: T,
+    transport: T,
     handshake: Arc<Handshake>,
-) -> CloseReason {
-    let mut driver = Driver::new(shared, id, handshake, transport.sink());
+) -> impl Future<Output = CloseReason> + Send {
+    let driver = Box::new(Driver::new(shared, id, handshake, transport.sink()));
+    run(id, driver, Box::new(transport))
+}
+
+async fn run<T: Transport>(id: ConnectionId, mut driver: Box<Driver>, mut transport: Box<T>) -> CloseReason {
     transport.outbox(&driver.outbox);
     driver.shared.connection_opened(id, &driver.outbox);
     tracing::info!(connection = %id, activeConnections = driver.shared.metrics.connections_open.value(), "WebSocket client connected");
-    let reason = driver.serve(&mut transport).await;
-    driver.end(&mut transport, &reason).await;
+    let reason = driver.serve(&mut *transport).await;
+    Box::pin(driver.end(&mut *transport, &reason)).await;
     driver.shared.connection_closed(id);
     tracing::info!(connection = %id, code = reason.code, reason = %reason.reason, activeConnections = driver.shared.metrics.connections_open.value(), "WebSocket client disconnected");
     reason
@@ -161,10 +166,10 @@ impl Driver {
                             return reason;
                         }
                     }
-                    Ok(None) => return self.drain_to_end().await,
+                    Ok(None) => return Box::pin(self.drain_to_end()).await,
                     Err(error) => {
                         tracing::debug!(error = %super::error_chain(&*error), "Socket failed");
-                        return self.drain_to_end().await;
+                        return Box::pin(self.drain_to_end()).await;
                     }
                 },
                 () = bell.notified() => {
@@ -174,7 +179,7 @@ impl Driver {
                 }
                 result = writable(&self.sink), if self.outbox.is_blocked() => {
                     if result.is_err() || self.outbox.flush(Instant::now()).is_err() {
-                        return self.drain_to_end().await;
+                        return Box::pin(self.drain_to_end()).await;
                     }
                     self.tell_drained();
                 }
@@ -348,6 +353,8 @@ impl Driver {
         match self.seats.iter_mut().find(|seat| seat.session == session) {
             None => {
                 self.shared.metrics.sessions_open.add(1);
+                // Most sockets have one session.
+                self.seats.reserve_exact(usize::from(self.seats.is_empty()));
                 self.seats.push(Seat { session, room: None, scope, registration });
             }
             Some(seat) => {
@@ -523,4 +530,36 @@ async fn decided(pending: &mut Option<Box<Pending>>) -> Option<(Ticket, SessionK
         Some(pending) => Pin::new(&mut **pending).poll_next_unpin(cx),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::BoxError;
+
+    /// A transport without any size of its own.
+    struct Nothing;
+
+    impl Transport for Nothing {
+        async fn recv(&mut self) -> Result<Option<Incoming>, BoxError> {
+            Ok(None)
+        }
+        fn try_recv(&mut self) -> Option<Incoming> {
+            None
+        }
+        fn sink(&self) -> Arc<dyn FrameSink> {
+            unreachable!("only its size is asked for")
+        }
+        async fn close(&mut self, _: &CloseReason) {}
+    }
+
+    fn future_bytes<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_socket_is_small() {
+        let (driver, future) = (size_of::<Driver>(), future_bytes(drive::<Nothing>));
+        assert!(driver <= 400 && future <= 800, "{driver} and {future} bytes");
+    }
 }

@@ -43,7 +43,7 @@ pub(super) async fn load(
     shared: &Shared,
     document: &DocumentName,
     scope: Option<&SessionScope>,
-) -> Result<Loaded, HubError> {
+) -> Result<Box<Loaded>, HubError> {
     let started = Instant::now();
     let options = room_options(shared, document).await?;
     let stored = match shared.keeps_documents {
@@ -61,7 +61,7 @@ pub(super) async fn load(
     shared.metrics.loads_total.add(1);
     shared.metrics.load_microseconds_total.add(started.elapsed().as_micros() as u64);
     tracing::debug!(document = %document, bytes = room.log().encoded_bytes(), "Document loaded");
-    Ok(Loaded { room, rows, snapshot_bytes, changed })
+    Ok(Box::new(Loaded { room, rows, snapshot_bytes, changed }))
 }
 
 fn read(options: LogOptions, stored: &StoredDocument) -> Result<StructLog, crate::log::ScanError> {

@@ -14,8 +14,8 @@ mod host;
 mod loading;
 mod notices;
 mod observer;
-mod quarantine;
 mod pace;
+mod quarantine;
 mod recheck;
 mod registry;
 mod room_task;
@@ -54,8 +54,8 @@ use crate::room::{Note, Outbox, RoomOptions};
 use crate::store::{DocumentStore, MemoryStore};
 use committer::Committer;
 use directory::Directory;
-use recheck::Rechecking;
 use quarantine::Quarantine;
+use recheck::Rechecking;
 use registry::{Command, Pin, Registry};
 
 /// What all tasks of a hub share.
@@ -263,8 +263,12 @@ impl Hub {
 
     /// Serves one socket until it ends; why it ended. Dropping the future ends the socket without a
     /// word.
-    pub async fn serve<T: Transport>(&self, transport: T, handshake: Arc<Handshake>) -> CloseReason {
-        self.serve_as(self.reserve(), transport, handshake).await
+    pub fn serve<T: Transport>(
+        &self,
+        transport: T,
+        handshake: Arc<Handshake>,
+    ) -> impl Future<Output = CloseReason> + Send + use<T> {
+        self.serve_as(self.reserve(), transport, handshake)
     }
 
     /// Takes the id of a connection that is to come, for a host that has to know it beforehand.
@@ -273,13 +277,13 @@ impl Hub {
     }
 
     /// As [`Self::serve`], under an id that was reserved.
-    pub async fn serve_as<T: Transport>(
+    pub fn serve_as<T: Transport>(
         &self,
         id: ConnectionId,
         transport: T,
         handshake: Arc<Handshake>,
-    ) -> CloseReason {
-        driver::drive(Arc::clone(&self.0), id, transport, handshake).await
+    ) -> impl Future<Output = CloseReason> + Send + use<T> {
+        driver::drive(Arc::clone(&self.0), id, transport, handshake)
     }
 
     /// Opens a document for the host itself; it stays loaded until the connection is dropped.

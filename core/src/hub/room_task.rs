@@ -38,11 +38,16 @@ pub(super) async fn run(
     mut inbox: mpsc::UnboundedReceiver<Command>,
     opener: Option<Box<SessionScope>>,
 ) {
-    match load(&shared, handle.name(), opener.as_deref()).await {
+    // Boxed, as all that happens once or seldom: ten thousand idle rooms would each keep space for it.
+    let loaded = Box::pin(load(&shared, handle.name(), opener.as_deref())).await;
+    drop(opener);
+    match loaded {
         Ok(loaded) => {
-            drop(opener);
             let saver = loaded.saver(&shared.config, Instant::now());
-            RoomTask::new(shared, handle, loaded.room, saver).serve(inbox).await;
+            let mut task = Box::new(RoomTask::new(shared, handle, loaded.room, saver));
+            task.serve(&mut inbox).await;
+            inbox.close();
+            refuse_all(&mut inbox, &HubError::Unloaded).await;
         }
         Err(error) => {
             shared.metrics.load_failures_total.add(1);
@@ -123,8 +128,10 @@ impl RoomTask {
         }
     }
 
-    async fn serve(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
-        self.after_load().await;
+    async fn serve(&mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
+        if self.shared.hooks.wants(HookSet::AFTER_LOAD_DOCUMENT) {
+            Box::pin(self.after_load()).await;
+        }
         let mut commands = Vec::new();
         let timer = tokio::time::sleep(QUIET);
         tokio::pin!(timer);
@@ -141,24 +148,22 @@ impl RoomTask {
                 biased;
                 received = inbox.recv_many(&mut commands, TURN_COMMANDS_MAX) => {
                     if received == 0 {
-                        break;
+                        return;
                     }
-                    self.let_others_read(&mut inbox, &mut commands).await;
+                    self.let_others_read(inbox, &mut commands).await;
                 }
                 () = &mut timer, if wait => {}
             }
             if self.guarded_turn(&mut commands) == Next::End {
-                break;
+                return;
             }
-            if self.unload().await == Next::End {
-                break;
+            if self.may_unload() && Box::pin(self.unload()).await == Next::End {
+                return;
             }
-            if commands.capacity() > 64 && self.quiet {
+            if self.quiet {
                 commands = Vec::new();
             }
         }
-        inbox.close();
-        refuse_all(&mut inbox, &HubError::Unloaded).await;
     }
 
     /// A scheduler of several threads runs the task that a socket's task woke right after it, so every
@@ -180,12 +185,10 @@ impl RoomTask {
     }
 
     async fn after_load(&mut self) {
-        if self.shared.hooks.wants(HookSet::AFTER_LOAD_DOCUMENT) {
-            let document = self.room.name().clone();
-            let mut event = DocumentEvent { document: &document };
-            if run_hooks!(self.shared.hooks, AFTER_LOAD_DOCUMENT, after_load_document, &mut event).is_err() {
-                self.shared.metrics.hook_errors_total.add(1);
-            }
+        let document = self.room.name().clone();
+        let mut event = DocumentEvent { document: &document };
+        if run_hooks!(self.shared.hooks, AFTER_LOAD_DOCUMENT, after_load_document, &mut event).is_err() {
+            self.shared.metrics.hook_errors_total.add(1);
         }
     }
 
@@ -407,8 +410,8 @@ impl RoomTask {
         [self.room.poll_timeout(), save, quiet, self.kept_until].into_iter().flatten().min()
     }
 
-    /// Unloads the document when nobody is here and all is saved.
-    async fn unload(&mut self) -> Next {
+    /// Whether nobody is here and all is saved.
+    fn may_unload(&self) -> bool {
         let kept = self.shared.keeps_documents;
         let dirty = kept && (self.saver.is_dirty(self.version) || self.uncommitted > 0);
         // What is in the log is not lost, though no snapshot holds it.
@@ -418,9 +421,11 @@ impl RoomTask {
         }
         // A shutdown does not wait for a database that is away when nothing would be lost.
         let given_up = self.shutdown && logged && self.saver.failures() > 0;
-        if self.room.subscribers() > 0 || (dirty && !given_up) {
-            return Next::GoOn;
-        }
+        self.room.subscribers() == 0 && (!dirty || given_up)
+    }
+
+    /// Unloads the document, unless hooks keep it or somebody is on the way to it.
+    async fn unload(&mut self) -> Next {
         let now = Instant::now();
         if !self.shutdown && (self.kept_until.is_some_and(|until| until > now) || !self.hooks_let_go().await)
         {
@@ -483,4 +488,20 @@ fn receive(handle: &RoomHandle, message: ClusterMessage) {
         }
         ClusterMessage::Stateless(payload) => room.broadcast_stateless(&payload.into(), |_| true, now),
     })));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an async function keeps while it waits, in bytes.
+    fn future_bytes<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_room_is_small() {
+        let (task, future) = (size_of::<RoomTask>(), future_bytes(run));
+        assert!(task <= 1_400 && future <= 700, "{task} and {future} bytes");
+    }
 }

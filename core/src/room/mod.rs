@@ -434,6 +434,8 @@ impl Room {
         self.window_awareness = Vec::new();
         self.acks.shrink_to_fit();
         self.outputs.shrink_to_fit();
+        self.touched = Vec::new();
+        self.seats.shrink_to_fit();
     }
 
     /// The whole document as one update, for a snapshot: compacted, and cached for joiners.
