@@ -4,9 +4,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import * as Y from "yjs";
 
 const poll_ms = 10;
+// Long enough for a machine that builds something else at the same time: only failures take it.
+const patience_ms = 30_000;
 
 /** Waits until `check()` is truthy and returns that; the failure names `what` and the last answer. */
-export async function eventually(check, what, wait_ms = 10_000) {
+export async function eventually(check, what, wait_ms = patience_ms) {
   const end = Date.now() + wait_ms;
   for (;;) {
     const answer = await check();
@@ -55,7 +57,7 @@ export function record(doc, updates) {
 }
 
 /** Waits until all documents have the same state, and compares it with yjs' own merge of `updates`, where given. */
-export async function converged(docs, updates, wait_ms = 20_000) {
+export async function converged(docs, updates, wait_ms = patience_ms) {
   await eventually(
     () => docs.every((doc) => content(doc) === content(docs[0])),
     () => `the replicas agree: ${docs.map(content).join("\n")}`,

@@ -12,7 +12,8 @@ describe("multiplex", { concurrency: 3 }, () => {
       const socket = openSocket(t, kind, server);
       const names = Array.from({ length: 40 }, (_, index) => `document ${index}`);
       const shared = names.map((name) => connect(t, kind, server, name, { socket }));
-      const peers = names.map((name) => connect(t, "provider 4.8", server, name));
+      const peerSocket = openSocket(t, "provider 4.8", server);
+      const peers = names.map((name) => connect(t, "provider 4.8", server, name, { socket: peerSocket }));
       const updates = names.map(() => []);
       for (const index of names.keys()) {
         record(shared[index].doc, updates[index]);

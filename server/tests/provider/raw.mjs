@@ -32,7 +32,7 @@ export const hello = {
   plainStep1: frame(wire.sync, 0, emptyStateVector),
 };
 
-const close_wait_ms = 10_000;
+const close_wait_ms = 30_000;
 
 /** An open socket; `frames` holds what came, `closed` settles with `{ code, reason }`. */
 export async function openRaw(t, server, path = "/", options = {}) {

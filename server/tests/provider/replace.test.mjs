@@ -26,7 +26,7 @@ describe("replace", { concurrency: 2 }, () => {
         // As fast as a mouse drags: some changes wait for each other, some do not.
         if (change % 10 === 0) await eventually(() => viewer.text.toString() === artist.text.toString(), "the viewer follows");
       }
-      await artist.saved(20_000);
+      await artist.saved();
       await converged([artist.doc, viewer.doc], updates);
       assert.deepEqual([artist.closes, viewer.closes], [[], []]);
 

@@ -64,6 +64,10 @@ export function atEnd(t, end) {
   endings.get(t).push(end);
 }
 
+// A test run that is cut short must not leave servers behind.
+const alive = new Set();
+process.on("exit", () => alive.forEach((child) => child.kill("SIGKILL")));
+
 class Server {
   constructor(port, healthPort, stateDirectory, environment) {
     this.port = port;
@@ -98,7 +102,13 @@ class Server {
       stdio: ["ignore", "pipe", "pipe"],
     });
     const { process: child } = this;
-    this.exited = new Promise((done) => child.once("exit", (code, signal) => done({ code, signal })));
+    alive.add(child);
+    this.exited = new Promise((done) =>
+      child.once("exit", (code, signal) => {
+        alive.delete(child);
+        done({ code, signal });
+      }),
+    );
     const listening = new Promise((done, reject) => {
       child.once("error", reject);
       this.exited.then(({ code, signal }) =>
