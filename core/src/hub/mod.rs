@@ -11,6 +11,7 @@ mod driver;
 mod follower;
 mod hold;
 mod host;
+mod inbox;
 mod loading;
 mod notices;
 mod observer;
@@ -129,10 +130,10 @@ impl Shared {
         if self.is_shutting_down() {
             return Err(HubError::ShuttingDown);
         }
-        self.registry.open(document, |handle, inbox| {
+        self.registry.open(document, |handle| {
             let opener =
                 opener.filter(|_| self.hooks.wants(HookSet::ON_LOAD_DOCUMENT)).cloned().map(Box::new);
-            tokio::spawn(room_task::run(Arc::clone(self), handle, inbox, opener));
+            tokio::spawn(room_task::run(Arc::clone(self), handle, opener));
         })
     }
 

@@ -8,7 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use hashbrown::HashMap;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
+
+use super::inbox::Inbox;
 
 use crate::auth::Access;
 use crate::error::{CloseReason, HubError};
@@ -60,7 +62,7 @@ pub(super) struct Join {
 /// How to reach one room.
 pub(super) struct RoomHandle {
     name: DocumentName,
-    inbox: mpsc::UnboundedSender<Command>,
+    inbox: Inbox,
     /// Bytes that wait in the inbox, for a commit, or for hooks: beyond the bound readers wait.
     waiting_bytes: AtomicUsize,
     waiting_bytes_max: usize,
@@ -76,6 +78,11 @@ pub(super) struct RoomHandle {
 }
 
 impl RoomHandle {
+    /// What waits for the room's task.
+    pub(super) fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
     /// The document.
     pub(super) fn name(&self) -> &DocumentName {
         &self.name
@@ -167,14 +174,14 @@ impl Registry {
         }
     }
 
-    /// The room of a document, pinned; where there is none, `start` gets a new one's handle and inbox.
+    /// The room of a document, pinned; where there is none, `start` gets a new one's handle.
     ///
     /// # Errors
     /// [`HubError::Limit`] when as many documents are loaded as may be.
     pub(super) fn open(
         &self,
         name: &DocumentName,
-        start: impl FnOnce(Arc<RoomHandle>, mpsc::UnboundedReceiver<Command>),
+        start: impl FnOnce(Arc<RoomHandle>),
     ) -> Result<Pin, HubError> {
         let mut shard = self.lock(name);
         if let Some(room) = shard.get(name) {
@@ -183,10 +190,9 @@ impl Registry {
         if self.loaded.load(Ordering::Acquire) >= self.loaded_max {
             return Err(HubError::Limit("documents"));
         }
-        let (inbox, commands) = mpsc::unbounded_channel();
         let room = Arc::new(RoomHandle {
             name: name.clone(),
-            inbox,
+            inbox: Inbox::default(),
             waiting_bytes: AtomicUsize::new(0),
             waiting_bytes_max: self.waiting_bytes_max,
             opened: Notify::new(),
@@ -199,7 +205,7 @@ impl Registry {
         shard.insert(name.clone(), Arc::clone(&room));
         self.loaded.fetch_add(1, Ordering::AcqRel);
         drop(shard);
-        start(room, commands);
+        start(room);
         Ok(pin)
     }
 

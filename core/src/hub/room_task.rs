@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::mpsc;
 
 use super::follower::{Held, RoomFollower};
 use super::loading::{load, save};
@@ -24,20 +23,14 @@ use crate::hooks::{DocumentEvent, HookSet, SessionScope, run_hooks};
 use crate::id::SessionKey;
 use crate::room::{Note, Origin, Room, RoomOutput, Saver};
 
-/// Commands of one turn at the most, so that acks of the first do not wait long for the last.
-const TURN_COMMANDS_MAX: usize = 512;
 /// A room this long without a command gives back what only speeds up joins.
 const QUIET: Duration = Duration::from_secs(2);
 /// A document that a hook keeps loaded is looked at again after this long.
 const UNLOAD_RETRY: Duration = Duration::from_secs(5);
 
 /// Loads a document and runs its room to the end. Its entry stands in the registry already.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    handle: Arc<RoomHandle>,
-    mut inbox: mpsc::UnboundedReceiver<Command>,
-    opener: Option<Box<SessionScope>>,
-) {
+pub(super) async fn run(shared: Arc<Shared>, handle: Arc<RoomHandle>, opener: Option<Box<SessionScope>>) {
+    let ending = Ending(Arc::clone(&handle));
     // Boxed, as all that happens once or seldom: ten thousand idle rooms would each keep space for it.
     let loaded = Box::pin(load(&shared, handle.name(), opener.as_deref())).await;
     drop(opener);
@@ -45,9 +38,9 @@ pub(super) async fn run(
         Ok(loaded) => {
             let saver = loaded.saver(&shared.config, Instant::now());
             let mut task = Box::new(RoomTask::new(shared, handle, loaded.room, saver));
-            task.serve(&mut inbox).await;
-            inbox.close();
-            refuse_all(&mut inbox, &HubError::Unloaded).await;
+            task.serve().await;
+            drop(task);
+            refuse_all(&ending.0, &HubError::Unloaded);
         }
         Err(error) => {
             shared.metrics.load_failures_total.add(1);
@@ -56,20 +49,29 @@ pub(super) async fn run(
             if let Some(follower) = &shared.follower {
                 follower.load_failed(handle.name());
             }
-            inbox.close();
-            refuse_all(&mut inbox, &error).await;
+            refuse_all(&handle, &error);
         }
     }
 }
 
-async fn refuse_all(inbox: &mut mpsc::UnboundedReceiver<Command>, error: &HubError) {
-    while let Some(command) = inbox.recv().await {
+/// Ends the inbox, and tells those who wait in it.
+fn refuse_all(handle: &RoomHandle, error: &HubError) {
+    for command in handle.inbox().close() {
         match command {
             // Whoever waits may be gone.
             Command::Join(join) => drop(join.reply.send(Err(error.clone()))),
             Command::Open(reply) => drop(reply.send(Err(error.clone()))),
             _ => {}
         }
+    }
+}
+
+/// Ends the inbox also where the task is dropped with its runtime: nobody is to wait for an answer then.
+struct Ending(Arc<RoomHandle>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        drop(self.0.inbox().close());
     }
 }
 
@@ -128,7 +130,8 @@ impl RoomTask {
         }
     }
 
-    async fn serve(&mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
+    async fn serve(&mut self) {
+        let handle = Arc::clone(&self.handle);
         if self.shared.hooks.wants(HookSet::AFTER_LOAD_DOCUMENT) {
             Box::pin(self.after_load()).await;
         }
@@ -146,12 +149,7 @@ impl RoomTask {
             let wait = self.next_deadline().is_some();
             tokio::select! {
                 biased;
-                received = inbox.recv_many(&mut commands, TURN_COMMANDS_MAX) => {
-                    if received == 0 {
-                        return;
-                    }
-                    self.let_others_read(inbox, &mut commands).await;
-                }
+                () = handle.inbox().recv(&mut commands) => self.let_others_read(&mut commands).await,
                 () = &mut timer, if wait => {}
             }
             if self.guarded_turn(&mut commands) == Next::End {
@@ -162,6 +160,7 @@ impl RoomTask {
             }
             if self.quiet {
                 commands = Vec::new();
+                handle.inbox().shrink();
             }
         }
     }
@@ -169,18 +168,10 @@ impl RoomTask {
     /// A scheduler of several threads runs the task that a socket's task woke right after it, so every
     /// message would become a turn of its own. Standing back once lets all sockets that have something
     /// be read first, as `flushDelay: 0` does with `setImmediate`.
-    async fn let_others_read(
-        &self,
-        inbox: &mut mpsc::UnboundedReceiver<Command>,
-        commands: &mut Vec<Command>,
-    ) {
+    async fn let_others_read(&self, commands: &mut Vec<Command>) {
         if self.several_threads && self.room.subscribers() > 1 {
             tokio::task::yield_now().await;
-            while commands.len() < TURN_COMMANDS_MAX
-                && let Ok(command) = inbox.try_recv()
-            {
-                commands.push(command);
-            }
+            self.handle.inbox().take(commands);
         }
     }
 
@@ -495,7 +486,7 @@ mod tests {
     use super::*;
 
     /// What an async function keeps while it waits, in bytes.
-    fn future_bytes<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+    fn future_bytes<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 
