@@ -3,6 +3,8 @@
 
 #[cfg(feature = "test-util")]
 pub mod conformance;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod inspect;
 mod memory;
 mod merge;
 #[cfg(feature = "postgres")]
@@ -14,6 +16,8 @@ mod spool;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use inspect::{DatabaseState, DocumentSummary, Inspect, LoggedRow};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{Migration, MigrationMode, PostgresOptions, PostgresStore};
@@ -45,6 +49,20 @@ pub struct StoredDocument {
     /// Rows of the log that cannot be read, in order. They are kept as they are and count as stored, but
     /// nobody can load them: somebody should be told.
     pub quarantined: Vec<QuarantinedRow>,
+}
+
+impl StoredDocument {
+    /// All of it that can be read, as one Yjs update v1.
+    ///
+    /// # Errors
+    /// Its parts do not fit together.
+    pub fn merged(&self) -> Result<Bytes, StoreError> {
+        let mut merged = self.snapshot.clone().unwrap_or(Bytes::from_static(merge::EMPTY_UPDATE));
+        for (_, update) in &self.updates {
+            merged = merge::merge(&merged, update).map_err(|error| StoreError::permanent("merge", error))?;
+        }
+        Ok(merged)
+    }
 }
 
 /// A row of the log that cannot be read.

@@ -182,9 +182,13 @@ mod tests {
 
     #[test]
     fn nothing_shows_a_password() {
-        for url in
-            ["postgres:me:hunter2@db/x", "mysql://me:hunter2@db/x", "hunter2", "sqlite:", "sqlite:a?b=hunter2"]
-        {
+        for url in [
+            "postgres:me:hunter2@db/x",
+            "mysql://me:hunter2@db/x",
+            "hunter2",
+            "sqlite:",
+            "sqlite:a?b=hunter2",
+        ] {
             let error = StoreChoice::parse(url).unwrap_err();
             assert!(!error.contains("hunter2"), "{error}");
         }

@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod failure;
+mod inspect;
 mod log;
 mod migrate;
 mod pool;

@@ -234,6 +234,6 @@ fn now(time: Time) -> &'static str {
     }
 }
 
-fn microseconds(column: &str) -> String {
+pub(super) fn microseconds(column: &str) -> String {
     format!("(extract(epoch from {column}) * 1000000)::bigint")
 }

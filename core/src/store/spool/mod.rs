@@ -113,6 +113,18 @@ impl SpooledStore {
         Ok(Self { shared, drainer })
     }
 
+    /// What waits in the file of a spool, without touching any of it.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn peek(path: &Path) -> Result<SpoolFigures, StoreError> {
+        let file = SpoolFile::open(path).await?;
+        let content = file.content().await;
+        file.close().await;
+        let file::Content { rows, bytes } = content?;
+        Ok(SpoolFigures { rows, bytes, failing: false })
+    }
+
     /// What waits for the database.
     pub fn figures(&self) -> SpoolFigures {
         SpoolFigures {

@@ -2,6 +2,7 @@
 //! in order and nobody waits in a busy loop; a few others read. The tables are those of PostgreSQL.
 
 mod file;
+mod inspect;
 mod log;
 
 use std::path::Path;
