@@ -193,13 +193,13 @@ mod fan_out {
     }
 
     /// One keystroke to all readers and its ack, as one turn: apply, flush, write.
-    #[divan::bench(args = [4, 100, 500])]
+    #[divan::bench(args = [4, 100, 500], sample_count = 20)]
     fn keystroke(bencher: Bencher, readers: u64) {
         turns(bencher, readers, 1);
     }
 
     /// Sixteen keystrokes of sixteen writers in one turn.
-    #[divan::bench(args = [100, 500])]
+    #[divan::bench(args = [100, 500], sample_count = 20)]
     fn sixteen_in_a_turn(bencher: Bencher, readers: u64) {
         turns(bencher, readers, 16);
     }

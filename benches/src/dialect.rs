@@ -113,6 +113,11 @@ pub fn put_update(out: &mut Vec<u8>, update: &[u8]) {
     put_bytes(out, update);
 }
 
+/// A question for the presence of others: what a client may say that has nothing to say.
+pub fn put_query_awareness(out: &mut Vec<u8>) {
+    out.push(3);
+}
+
 /// States of presence.
 pub fn put_awareness(out: &mut Vec<u8>, states: &[u8]) {
     put_uint(out, 1);

@@ -42,6 +42,8 @@ pub enum Act {
     Type,
     /// Move the cursor.
     ShowPresence,
+    /// Say something that goes to nobody else.
+    KeepAlive,
 }
 
 /// An open loop: each client acts once per period, at a phase of its own, whether the server keeps up or not.
@@ -160,6 +162,7 @@ impl Crowd {
                     self.net.send(client, |out| match pace.act {
                         Act::Type => world.type_next(client, due, out),
                         Act::ShowPresence => world.show_presence(client, due, out),
+                        Act::KeepAlive => world.keep_alive(client, out),
                     })?;
                 }
             }

@@ -248,6 +248,14 @@ impl World {
         self.counts.presence_updates += u64::from(self.recording);
     }
 
+    /// Lets a client show that it is there: Hocuspocus closes those from whom it hears nothing for a minute, and the
+    /// presence of real providers speaks up more often than that.
+    pub fn keep_alive(&mut self, id: usize, out: &mut Vec<u8>) {
+        if self.clients[id].stage == Stage::Synced && !self.clients[id].is_stalled {
+            self.reply(id, out, dialect::put_query_awareness);
+        }
+    }
+
     fn reply(&mut self, id: usize, out: &mut Vec<u8>, compose: impl FnOnce(&mut Vec<u8>)) {
         self.payload.clear();
         self.payload.extend_from_slice(&self.documents[self.clients[id].document].prefix);

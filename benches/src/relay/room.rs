@@ -118,6 +118,7 @@ impl Rooms {
                 Ok(Reaction { reply, replay: false, broadcast: Some(broadcast) })
             }
             [1, ..] => Ok(Reaction { broadcast: Some(frame(name, message)), ..Reaction::default() }),
+            [3] => Ok(Reaction::default()),
             _ => bail!("a message that the relay does not know: {:?}", &message[..message.len().min(8)]),
         }
     }

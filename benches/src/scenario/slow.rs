@@ -12,6 +12,7 @@ const MEMBERS: usize = 100;
 const WRITERS: usize = 10;
 const STALLED: usize = 10;
 const UPDATES_PER_SECOND: f64 = 20.0;
+const KEEP_ALIVES_PER_SECOND: f64 = 1.0 / 15.0;
 /// A small receive buffer makes a stall reach the server's own memory sooner.
 const STALLED_RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
 
@@ -33,7 +34,10 @@ pub fn run(bench: &Bench, peer: Peer) -> anyhow::Result<Figures> {
         })
         .collect();
     crowd.join(&seats, JOIN_AT_A_TIME)?;
-    let mut paces = [Pace::new(Act::Type, 0..WRITERS, UPDATES_PER_SECOND, 1)];
+    let mut paces = [
+        Pace::new(Act::Type, 0..WRITERS, UPDATES_PER_SECOND, 1),
+        Pace::new(Act::KeepAlive, WRITERS..MEMBERS, KEEP_ALIVES_PER_SECOND, 2),
+    ];
     crowd.run(warm_up, &mut paces)?;
 
     let mut figures = Figures::default();
