@@ -38,6 +38,16 @@ impl Failure {
         matches!(self.code().as_deref(), Some("42P01" | "42703" | "3F000" | "42883" | "42804" | "0A000"))
     }
 
+    /// Whether the connection ended under the call, so that others may have as well.
+    pub(super) fn lost_connection(&self) -> bool {
+        match self {
+            Self::TimedOut(_) => true,
+            Self::Database(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
+            // The server shuts down, or has crashed.
+            _ => matches!(self.code().as_deref(), Some("57P01" | "57P02" | "57P03")),
+        }
+    }
+
     pub(super) fn at(self, place: &str) -> StoreError {
         let may_pass = self.may_pass();
         let placed = Placed { place: place.into(), failure: self };

@@ -114,6 +114,9 @@ impl PostgresStore {
             if failure.doubts_catalogue() {
                 self.forget_statements();
             }
+            if failure.lost_connection() {
+                self.inner.pool.drop_idle();
+            }
             failure.at(self.place())
         })
     }

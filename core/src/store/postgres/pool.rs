@@ -42,7 +42,7 @@ impl Pool {
             .max_connections(options.connections_max)
             .acquire_timeout(options.connect_timeout)
             .idle_timeout(options.idle_timeout)
-            // A dead connection shows at its first statement, whose caller repeats it anyway.
+            // A dead connection shows at its first statement, whose caller repeats it anyway (`drop_idle`).
             .test_before_acquire(false)
             .after_connect(|connection, _| Box::pin(async { prepare(connection).await }))
             .connect_lazy_with(connect);
@@ -58,6 +58,14 @@ impl Pool {
             Ok(connection) => Ok(Lease { connection: Some(connection) }),
             Err(sqlx::Error::PoolTimedOut) => Err(Failure::Unreachable(self.connect_timeout)),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Closes the connections that nobody uses: after a restart of the database, each of them would fail one
+    /// call more.
+    pub(super) fn drop_idle(&self) {
+        while let Some(connection) = self.pool.try_acquire() {
+            drop(connection.detach());
         }
     }
 
