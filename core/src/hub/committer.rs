@@ -17,6 +17,9 @@ use crate::store::{LogBatch, LogId, UpdateLog};
 const ROWS_MAX: usize = 4_096;
 /// Bytes of one commit, about, at the most.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Where several rooms write at once, the next commit waits this long for more rows: a commit costs per
+/// commit, not per row. A lone writer's ack is not delayed.
+const GATHER: Duration = Duration::from_millis(2);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -53,8 +56,12 @@ impl Committer {
 
 async fn run(log: Arc<dyn UpdateLog>, metrics: Arc<Metrics>, mut queue: mpsc::UnboundedReceiver<Request>) {
     let mut requests = Vec::new();
+    let mut busy = false;
     while let Some(first) = queue.recv().await {
         requests.push(first);
+        if busy {
+            tokio::time::sleep(GATHER).await;
+        }
         gather(&mut queue, &mut requests);
         let bytes: usize = requests.iter().map(|request| request.bytes).sum();
         metrics.uncommitted_bytes.add(bytes as u64);
@@ -62,6 +69,7 @@ async fn run(log: Arc<dyn UpdateLog>, metrics: Arc<Metrics>, mut queue: mpsc::Un
             requests.iter_mut().flat_map(|r| std::mem::take(&mut r.persist.batches)).collect();
         let ids = append(&*log, &metrics, &batches).await;
         metrics.uncommitted_bytes.sub(bytes as u64);
+        busy = requests.len() > 1;
         answer(&mut requests, &ids);
     }
 }
