@@ -32,7 +32,7 @@ run: ## Build the server and start it with no set-up; it prints its address
 ##### Check
 
 .PHONY: test
-test: lint test-rust golden-check test-provider test-playground ## Everything that CI checks; installs what it needs
+test: lint test-rust golden-check test-provider test-auth test-playground ## Everything that CI checks; installs what it needs
 
 .PHONY: lint
 lint: fmt-check clippy deny ## Formatting, clippy without warnings, licences and banned crates
@@ -78,6 +78,11 @@ build: ## The debug binary that the suites in Node start
 test-provider: build ## The real providers from npm against the real binary
 	@$(TOOLS) node22 npm_ci server/tests/provider
 	cd server/tests/provider && npm test --silent
+
+.PHONY: test-auth
+test-auth: build ## Better Auth, both versions and adapters, on PostgreSQL against the real binary
+	@$(TOOLS) node22 npm_ci server/tests/provider npm_ci server/tests/auth
+	cd server/tests/auth && npm test --silent
 
 .PHONY: test-stock
 test-stock: ## The provider tests against stock Hocuspocus: proof that they state the field's behaviour
