@@ -5,7 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test's helper may panic")]
 
 use fidibus_core::auth::credential::{
-    CREDENTIAL_BYTES_MAX, CookieNames, SESSION_TOKEN_BYTES_MAX, Token, cookie_credentials, explicit_credential,
+    CREDENTIAL_BYTES_MAX, CookieNames, SESSION_TOKEN_BYTES_MAX, Token, cookie_credentials,
+    explicit_credential,
 };
 use fidibus_core::auth::jwt::{JwtIssuer, JwtVerifier};
 use fidibus_core::auth::origin::OriginRule;
@@ -18,9 +19,36 @@ use proptest::sample::select;
 
 /// Pieces that some parser looks for.
 const PIECES: [&str; 30] = [
-    "better-auth.session_token", "__Secure-", "=", ";", "; ", "\"", "%", "%2F", "%3D", "%ff", ".", "eyJ", "A",
-    "abcdefghijklmnopqrstuvwxyz012345", "l6QCg/Zk+dTVMrH3N16szgdcsRvSDH1oXTFiyTxeZ4o=", " ", "+", "token=",
-    "access_token=", "&", "?", "Bearer ", "bearer", "://", "https", "*", "/", "draw.example", "evil", "\u{e4}",
+    "better-auth.session_token",
+    "__Secure-",
+    "=",
+    ";",
+    "; ",
+    "\"",
+    "%",
+    "%2F",
+    "%3D",
+    "%ff",
+    ".",
+    "eyJ",
+    "A",
+    "abcdefghijklmnopqrstuvwxyz012345",
+    "l6QCg/Zk+dTVMrH3N16szgdcsRvSDH1oXTFiyTxeZ4o=",
+    " ",
+    "+",
+    "token=",
+    "access_token=",
+    "&",
+    "?",
+    "Bearer ",
+    "bearer",
+    "://",
+    "https",
+    "*",
+    "/",
+    "draw.example",
+    "evil",
+    "\u{e4}",
 ];
 
 fn text() -> impl Strategy<Value = String> {
@@ -28,7 +56,8 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
-    let pairs = pairs.iter().filter_map(|(name, text)| Some((name.clone(), HeaderValue::from_str(text).ok()?)));
+    let pairs =
+        pairs.iter().filter_map(|(name, text)| Some((name.clone(), HeaderValue::from_str(text).ok()?)));
     pairs.collect()
 }
 

@@ -4,6 +4,7 @@
 //!
 //! Method: real hubs with sockets in memory, yrs documents as clients, and a store that fails or waits on
 //! demand.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "hub/peer.rs"]
 mod peer;

@@ -207,6 +207,21 @@ fn values_of_a_key_do_not_become_a_run() {
 }
 
 #[test]
+fn every_kind_of_reference_is_waited_for() {
+    let given = update(1, 0, &[root(7, &[2]), root(STRING, &text("a"))], &[]);
+    let origin = update(2, 0, &[after(STRING, (1, 1), None, &text("x"))], &[]);
+    let right = update(2, 0, &[vec![0x44, 1, 1, 1, b'x']], &[]);
+    let parent = update(2, 0, &[vec![STRING, 0, 1, 0, 1, b'x']], &[]);
+    for waiting in [origin, right, parent] {
+        let mut log = log();
+        assert_eq!(apply(&mut log, &waiting), (Verdict::Pending, false), "{waiting:?}");
+        assert_eq!(log.state_vector(), [0]);
+        assert_eq!(apply(&mut log, &given), (Verdict::New, true), "{waiting:?}");
+        assert_eq!(log.state_vector(), [2, 2, 1, 1, 2]);
+    }
+}
+
+#[test]
 fn a_waiting_part_goes_on_where_it_stopped() {
     // Each struct of client 2 follows one of client 1, which come one by one.
     let structs: Vec<_> = (0..50).map(|clock| after(STRING, (1, clock), None, &text("x"))).collect();

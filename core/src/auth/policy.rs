@@ -201,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn answers_are_remembered_per_user_and_document() {
         let inner = Arc::new(Counting(Some(Access::ReadOnly), AtomicU32::new(0)));
-        let shared: Arc<dyn DocumentAccess> = inner.clone();
+        let shared: Arc<dyn DocumentAccess> = Arc::<Counting>::clone(&inner);
         let cached = CachedAccess::new(shared, Duration::from_millis(50));
         for document in ["a", "a", "b", "a"] {
             let access = cached.access(&identity("editor"), &name(document)).await.unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::directory::Registration;
+use super::directory::{Registration, TooManyConnections};
 use super::notices::tell_connected;
 use super::registry::{Command, Join, RoomHandle};
 use super::{Shared, error_chain};
@@ -91,9 +91,8 @@ pub(super) async fn authenticate(
             scope.grant.access = Access::ReadOnly;
         }
     }
-    let registration = match register(&shared, &scope, by_authenticator) {
-        Ok(registration) => registration,
-        Err(decision) => return decision,
+    let Ok(registration) = register(&shared, &scope, by_authenticator) else {
+        return refused_as_one_too_many(&shared, &scope);
     };
     let access = scope.grant.access;
     tracing::info!(
@@ -111,15 +110,17 @@ fn register(
     shared: &Shared,
     scope: &SessionScope,
     by_authenticator: Access,
-) -> Result<Option<Registration>, Decision> {
+) -> Result<Option<Registration>, TooManyConnections> {
     let standing = Standing { document: scope.document().clone(), grant: scope.grant.clone() };
     let narrowed = by_authenticator != scope.grant.access;
     let connections_max = shared.limits.connections_per_user_max;
-    shared.directory.register(scope.session, standing, narrowed, connections_max).map_err(|_| {
-        shared.metrics.connections_refused_total.add(1);
-        tracing::warn!(target: SECURITY, userId = scope.grant.user.as_deref(), documentName = %scope.document(), "A user has too many connections");
-        denied("too-many-connections", CloseReason::TRY_AGAIN_LATER)
-    })
+    shared.directory.register(scope.session, standing, narrowed, connections_max)
+}
+
+fn refused_as_one_too_many(shared: &Shared, scope: &SessionScope) -> Decision {
+    shared.metrics.connections_refused_total.add(1);
+    tracing::warn!(target: SECURITY, userId = scope.grant.user.as_deref(), documentName = %scope.document(), "A user has too many connections");
+    denied("too-many-connections", CloseReason::TRY_AGAIN_LATER)
 }
 
 fn refused_by_authenticator(shared: &Shared, scope: &SessionScope, error: &AuthError) -> Decision {

@@ -328,7 +328,9 @@ mod tests {
             let counter = Arc::clone(&wakes);
             let path_document = DocumentName::parse("notes").ok();
             let handshake = Handshake { path_document, ..Handshake::default() };
-            let wake: Wake = Arc::new(move || drop(counter.fetch_add(1, Ordering::AcqRel)));
+            let wake: Wake = Arc::new(move || {
+                counter.fetch_add(1, Ordering::AcqRel);
+            });
             let connection = hub.connect(Arc::new(handshake), wake);
             connection.receive(Bytes::from_static(STEP1)).unwrap();
             Self { connection, wakes }

@@ -91,13 +91,13 @@ const round = decoder => {
   return encoding.toUint8Array(encoder)
 }
 
-/** A follower applies updates and answers with its state vector. */
+/** A follower applies updates and answers with its state vector, or with nothing if some of them have to wait. */
 const follow = decoder => {
   const id = decoding.readVarUint(decoder)
   if (!now.followers.has(id)) now.followers.set(id, newDoc())
   const doc = now.followers.get(id)
   for (let i = decoding.readVarUint(decoder); i > 0; i--) Y.applyUpdate(doc, decoding.readVarUint8Array(decoder).slice(), SERVER)
-  return Y.encodeStateVector(doc)
+  return pendingOf(doc) ? new Uint8Array() : Y.encodeStateVector(doc)
 }
 
 const pendingOf = doc => doc.store.pendingStructs !== null || doc.store.pendingDs !== null

@@ -1,5 +1,5 @@
 //! yjs in a Node process at the other end of a pipe; `oracle.mjs` says what it does. Shared by the tests of the log.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "every test uses a part of it")]
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -56,7 +56,7 @@ impl Oracle {
             .stdout(Stdio::piped())
             .spawn()
             .expect("node runs: these tests compare with yjs");
-        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (input, output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
         Self { child, input, output }
     }
 
@@ -84,7 +84,7 @@ impl Oracle {
         (0..clients).map(|_| answer(&mut reader)).collect()
     }
 
-    /// Lets follower `id` apply `updates`; returns its state vector.
+    /// Lets follower `id` apply `updates`; returns its state vector, or nothing if some of them have to wait.
     pub fn follow(&mut self, id: u64, updates: &[Vec<u8>]) -> Vec<u8> {
         let mut out = Writer::new(FOLLOW);
         out.uint(id).list(updates);

@@ -161,7 +161,7 @@ impl Server<'_> {
         for update in arriving {
             self.receive(&update)?;
         }
-        self.tell(false);
+        self.tell(false)?;
         if self.random.chance(25) {
             self.compact()?;
         }
@@ -204,9 +204,9 @@ impl Server<'_> {
             _ => self.log.diff_since(self.told[0]),
         };
         self.told[0] = self.log.cursor();
-        self.oracle.follow(RELAY, &[relayed]);
+        self.follow(RELAY, relayed)?;
         if self.random.chance(30) {
-            self.tell(false);
+            self.tell(false)?;
         }
         Ok(())
     }
@@ -236,13 +236,13 @@ impl Server<'_> {
     }
 
     /// Tells followers of what they do not know yet; `all`: none is left out.
-    fn tell(&mut self, all: bool) {
+    fn tell(&mut self, all: bool) -> Result<(), String> {
         if all || self.random.chance(70) {
-            self.oracle.follow(FLUSH, &[self.log.diff_since(self.told[1])]);
+            self.follow(FLUSH, self.log.diff_since(self.told[1]))?;
             self.told[1] = self.log.cursor();
         }
         if all || self.random.chance(15) {
-            self.oracle.follow(SLOW, &[self.log.diff_since(self.told[2])]);
+            self.follow(SLOW, self.log.diff_since(self.told[2]))?;
             self.told[2] = self.log.cursor();
         }
         if self.random.chance(20) {
@@ -251,7 +251,7 @@ impl Server<'_> {
         if all || self.random.chance(20) {
             let state_vector = self.oracle.follow(RECONNECT, &[]);
             let lacking = self.log.diff(&state_vector).expect("yjs writes sound state vectors");
-            self.oracle.follow(RECONNECT, &[lacking]);
+            self.follow(RECONNECT, lacking)?;
         }
         for (id, told) in &mut self.joiners {
             if all || self.random.chance(50) {
@@ -265,6 +265,15 @@ impl Server<'_> {
             state.extend(self.log.pending().map(|part| part.to_vec()));
             self.oracle.follow(id, &state);
             self.joiners.push((id, self.log.cursor()));
+        }
+        Ok(())
+    }
+
+    /// What a log emits never has to wait where all that it emitted before is.
+    fn follow(&mut self, id: u64, update: Vec<u8>) -> Result<(), String> {
+        match self.oracle.follow(id, &[update]).is_empty() {
+            true => Err(format!("follower {id} was told of structs that it cannot take")),
+            false => Ok(()),
         }
     }
 
@@ -303,8 +312,7 @@ impl Server<'_> {
                 }
             }
         }
-        self.tell(true);
-        Ok(())
+        self.tell(true)
     }
 
     fn compare(&mut self) -> Result<Outcome, String> {

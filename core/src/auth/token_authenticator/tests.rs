@@ -61,7 +61,7 @@ fn scene(change: impl FnOnce(&mut TokenOptions)) -> Scene {
         user: UserRow { id: "u1".to_owned(), role: Some("editor".to_owned()), ..UserRow::default() },
     };
     table.rows.lock().unwrap().insert(TOKEN.to_owned(), row);
-    let source: Arc<dyn SessionSource> = table.clone();
+    let source: Arc<dyn SessionSource> = Arc::<Table>::clone(&table);
     let mut options = TokenOptions {
         sessions: Some(LoginSessions {
             source,

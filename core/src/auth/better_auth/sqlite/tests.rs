@@ -42,7 +42,7 @@ async fn tables_of_the_built_in_adapter() {
     assert_eq!((&*one.user.id, one.user.role.as_deref(), one.user.banned), ("u", Some("viewer"), false));
     assert!(two.remaining_seconds < 0.0 && two.user.banned && two.impersonated_by.as_deref() == Some("u"));
     assert!(three.remaining_seconds < 0.0 && !three.user.banned);
-    assert_eq!(sessions.users(&["u", "x"]).await.unwrap(), [one.user.clone()]);
+    assert_eq!(sessions.users(&["u", "x"]).await.unwrap(), std::slice::from_ref(&one.user));
     assert_eq!(sessions.fetch().await.unwrap(), r#"{"keys":[{"kid":"k","kty":"OKP"}]}"#);
 }
 
