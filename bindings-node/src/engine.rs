@@ -78,8 +78,11 @@ impl Engine {
         }));
         let tickets = Arc::<Tickets>::default();
         let own_hub = Arc::new(OnceLock::new());
-        let extension =
-            JsExtension { shared: Arc::clone(&shared), tickets: Arc::clone(&tickets), hub: Arc::clone(&own_hub) };
+        let extension = JsExtension {
+            shared: Arc::clone(&shared),
+            tickets: Arc::clone(&tickets),
+            hub: Arc::clone(&own_hub),
+        };
         let config = options.config();
         let limits = WebSocketLimits {
             message_bytes_max: config.limits.message_bytes_max,
@@ -213,8 +216,9 @@ impl Engine {
 
     /// Answers the load of a document with what it holds.
     #[napi]
-    pub fn loaded(&self, ticket: f64, update: Uint8Array) {
-        self.tickets.answer(ticket as u64, Answer::Bytes(update.to_vec()));
+    pub fn loaded(&self, ticket: f64, updates: Vec<Uint8Array>) {
+        let updates = updates.iter().map(|update| update.to_vec()).collect();
+        self.tickets.answer(ticket as u64, Answer::Updates(updates));
     }
 
     /// Answers a question about awareness: three arrays of one length.
@@ -238,7 +242,8 @@ impl Engine {
         let (hub, shared) = (self.hub.clone(), Arc::clone(&self.shared));
         runtime().spawn(async move {
             if let Err(error) = hub.load(&document).await {
-                let cause = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
+                let cause =
+                    std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
                 shared.queue.push(Event::LoadFailed { name, message: format!("{error}{cause}") });
             }
         });
@@ -266,6 +271,12 @@ impl Engine {
         if let Some(document) = self.document(document) {
             document.touched.store(false, Ordering::Release);
         }
+    }
+
+    /// Counts up with every change by others than JavaScript.
+    #[napi]
+    pub fn version(&self, document: u32) -> u32 {
+        self.document(document).map_or(0, |document| document.version.load(Ordering::Acquire))
     }
 
     /// Version, time of the last change in milliseconds of the epoch, and the session that made it.
@@ -329,9 +340,8 @@ impl Engine {
     /// turn.
     #[napi]
     pub fn broadcast(&self, document: u32, payload: String, sessions: Option<Vec<f64>>) {
-        let only: Option<Vec<SessionKey>> = sessions.map(|sessions| {
-            sessions.chunks_exact(2).map(|pair| key(pair[0], pair[1] as u32)).collect()
-        });
+        let only: Option<Vec<SessionKey>> = sessions
+            .map(|sessions| sessions.chunks_exact(2).map(|pair| key(pair[0], pair[1] as u32)).collect());
         let payload = Text::from(payload);
         if let Some(document) = self.document(document) {
             document.queue(payload.len(), move |room, now| {

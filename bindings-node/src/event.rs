@@ -1,5 +1,5 @@
 //! What JavaScript is told, and how it is written: one byte of kind, then the fields little-endian in the order
-//! below, strings and bytes behind their length. `src/events.ts` reads the same table; both change together.
+//! below, strings and bytes behind their length. `ts/events.ts` reads the same table; both change together.
 
 use bytes::Bytes;
 use fidibus_core::hub::Held;

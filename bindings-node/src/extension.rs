@@ -57,10 +57,8 @@ impl JsExtension {
         let session = event.scope.map(|scope| scope.session);
         let stored = event.stored.clone();
         match self.ask(|ticket| Event::Load { ticket, document, name, session, stored }).await {
-            Answer::Bytes(update) => {
-                if !update.is_empty() {
-                    event.updates.push(update.into());
-                }
+            Answer::Updates(updates) => {
+                event.updates.extend(updates.into_iter().map(Bytes::from));
                 Ok(Flow::Continue)
             }
             no => {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fidibus_core::config::{Config, FlushDelay};
-use fidibus_core::store::{DocumentStore, MigrationMode, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
+use fidibus_core::store::{
+    DocumentStore, MigrationMode, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore,
+};
 use napi_derive::napi;
 
 /// A store in the engine.
@@ -92,7 +94,11 @@ impl StoreOptions {
     /// What a user can act on.
     pub async fn open(&self) -> Result<Arc<dyn DocumentStore>, String> {
         let told = |error: &dyn std::error::Error| {
-            format!("{} store: {error}{}", self.kind, error.source().map_or(String::new(), |e| format!(": {e}")))
+            format!(
+                "{} store: {error}{}",
+                self.kind,
+                error.source().map_or(String::new(), |e| format!(": {e}"))
+            )
         };
         match self.kind.as_str() {
             "sqlite" => {

@@ -92,13 +92,7 @@ impl RoomFollower for Follow {
         }
     }
 
-    fn awareness_changed(
-        &mut self,
-        _: &AwarenessChange,
-        update: Bytes,
-        origin: Option<Origin>,
-        held: Held,
-    ) {
+    fn awareness_changed(&mut self, _: &AwarenessChange, update: Bytes, origin: Option<Origin>, held: Held) {
         if origin == Some(Origin::Direct) || !self.document.awareness.load(Ordering::Acquire) {
             return;
         }

@@ -16,8 +16,8 @@ pub enum Answer {
     Yes,
     /// Go on, read only.
     ReadOnly,
-    /// Go on with this: a document's content, or the frame that a hook rewrote.
-    Bytes(Vec<u8>),
+    /// Go on with this content of a document.
+    Updates(Vec<Vec<u8>>),
     /// Go on with these awareness states.
     States(Vec<(u64, u64, String)>),
     /// No.

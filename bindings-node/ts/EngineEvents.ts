@@ -1,0 +1,300 @@
+// Carries the engine's events to the objects that they are about, in order. One for each Hocuspocus instance that has
+// an engine.
+
+import { addon, type Engine, type EngineOptions } from './addon.ts'
+import type { ClientConnection, Session } from './ClientConnection.ts'
+import type { Connection } from './Connection.ts'
+import type Document from './Document.ts'
+import { LINK } from './Document.ts'
+import { EventReader, Kind, type SessionId } from './events.ts'
+import type { Hocuspocus } from './Hocuspocus.ts'
+
+/** What clients are told where an error has no reason of its own. */
+const DENIED = 'permission-denied'
+const FORBIDDEN = 4403
+
+type Found = { client: ClientConnection; session: Session } | undefined
+
+export class EngineEvents {
+  readonly engine: Engine
+
+  readonly sockets = new Map<number, ClientConnection>()
+
+  readonly documents = new Map<number, Document>()
+
+  readonly #instance: Hocuspocus
+  /** Keeps the process alive, and this, while something goes on that Node does not know of. */
+  #alive: NodeJS.Timeout | undefined
+  #holds = 0
+
+  constructor(instance: Hocuspocus, options: EngineOptions) {
+    this.#instance = instance
+    const { Engine } = addon()
+    const drain = new WeakRef(this)
+    this.engine = new Engine(options, () => drain.deref()?.drain())
+  }
+
+  addSocket(client: ClientConnection): void {
+    this.sockets.set(client.id, client)
+    // As Node's own sockets would.
+    this.hold()
+  }
+
+  /** Something goes on until `letGo`. */
+  hold(): void {
+    this.#holds += 1
+    this.#alive ??= setInterval(() => this.drain(), 2 ** 30)
+  }
+
+  letGo(): void {
+    this.#holds -= 1
+    if (this.#holds > 0) return
+    clearInterval(this.#alive)
+    this.#alive = undefined
+  }
+
+  drain(): void {
+    for (let batch = this.engine.take(); batch !== null; batch = this.engine.take()) {
+      const reader = new EventReader(batch)
+      while (!reader.done) this.#dispatch(reader.kind(), reader)
+    }
+  }
+
+  #dispatch(kind: number, reader: EventReader): void {
+    switch (kind) {
+      case Kind.Changed:
+        return this.#changed(reader.small(), reader.session(), reader.bytes())
+      case Kind.Touched:
+        return this.#touched(reader.small())
+      case Kind.Awareness:
+        return this.#awareness(reader.small(), reader.session(), reader.bytes())
+      case Kind.Frames:
+        return this.#frames(reader)
+      case Kind.Stateless:
+        return this.#stateless(reader.small(), reader.session(), reader.text())
+      case Kind.Authenticate:
+        return this.#authenticate(reader)
+      case Kind.TokenSync:
+        return this.#tokenSync(reader.number(), reader.session(), reader.text())
+      case Kind.Load:
+        return this.#load(reader)
+      case Kind.LoadFailed:
+        return this.#instance.loadFailed(reader.text(), reader.text())
+      case Kind.Entered:
+        return this.#entered(reader.small(), reader.session() as SessionId)
+      case Kind.Left:
+        return this.#left(reader.small(), reader.session() as SessionId)
+      case Kind.Ended:
+        return this.#ended(reader.small())
+      case Kind.SocketClosed:
+        return this.#socketClosed(reader.number(), reader.small(), reader.text())
+      default:
+        return this.#message(kind, reader)
+    }
+  }
+
+  /** Events about a message before and after its room. */
+  #message(kind: number, reader: EventReader): void {
+    switch (kind) {
+      case Kind.BeforeMessage: {
+        const [ticket, id, frame] = [reader.number(), reader.session(), reader.bytes()]
+        return this.#gate(ticket, id, (connection) => connection.callbacks.beforeHandleMessage(connection, frame))
+      }
+      case Kind.BeforeSync: {
+        const [ticket, id, type, payload] = [reader.number(), reader.session(), reader.small(), reader.bytes()]
+        return this.#gate(ticket, id, (connection) => connection.callbacks.beforeSync(connection, { type, payload }))
+      }
+      case Kind.BeforeAwareness:
+        return this.#beforeAwareness(reader)
+      case Kind.AfterMessage: {
+        const [id, frame] = [reader.session(), reader.bytes()]
+        void this.#find(id)?.session.connection?.handled(frame)
+        return
+      }
+      default:
+        throw new Error(`fidibus: the addon speaks of events that this version does not know (${kind}); rebuild it`)
+    }
+  }
+
+  #find(id: SessionId | undefined): Found {
+    if (id === undefined) return undefined
+    const client = this.sockets.get(id.connection)
+    const session = client?.sessions.get(id.number)
+    return client && session && { client, session }
+  }
+
+  #origin(id: SessionId | undefined, document: Document): unknown {
+    const connection = this.#find(id)?.session.connection ?? document[LINK]?.departed.get(keyOf(id))
+    return connection === undefined ? { source: 'redis' } : { source: 'connection', connection }
+  }
+
+  #changed(id: number, author: SessionId | undefined, update: Uint8Array): void {
+    const document = this.documents.get(id)
+    document?.[LINK]?.apply(update, this.#origin(author, document))
+  }
+
+  #touched(id: number): void {
+    const document = this.documents.get(id)
+    if (document) this.#instance.touched(document)
+  }
+
+  #awareness(id: number, author: SessionId | undefined, update: Uint8Array): void {
+    const document = this.documents.get(id)
+    document?.[LINK]?.applyAwareness(update, author === undefined ? null : this.#origin(author, document))
+  }
+
+  #stateless(id: number, author: SessionId | undefined, payload: string): void {
+    const document = this.documents.get(id)
+    const connection = this.#find(author)?.session.connection
+    if (!document || !connection) return
+    void connection.callbacks.statelessCallback({ connection, documentName: document.name, document, payload })
+  }
+
+  #frames(reader: EventReader): void {
+    const client = this.sockets.get(reader.number())
+    const frames: Uint8Array[] = []
+    for (let count = reader.small(); count > 0; count -= 1) frames.push(reader.bytes())
+    client?.deliver(frames)
+    client?.drainBacklog()
+  }
+
+  #authenticate(reader: EventReader): void {
+    const ticket = reader.number()
+    const id = reader.session() as SessionId
+    const documentName = reader.text()
+    const [sessionId, token, version] = [reader.optionalText(), reader.optionalText(), reader.optionalText()]
+    const client = this.sockets.get(id.connection)
+    if (client === undefined) return this.engine.no(ticket, FORBIDDEN, DENIED)
+    const session = client.begin(id, documentName, sessionId ?? null, version ?? null)
+    const admitted = this.#instance.admit(session, token ?? '')
+    if (admitted === undefined) return this.#admit(ticket, session)
+    admitted.then(
+      () => this.#admit(ticket, session),
+      (error) => {
+        client.sessions.delete(id.number)
+        this.engine.no(ticket, FORBIDDEN, error?.reason ?? DENIED)
+      },
+    )
+  }
+
+  #admit(ticket: number, { payload }: Session): void {
+    payload.connectionConfig.isAuthenticated = true
+    this.engine.yes(ticket, payload.connectionConfig.readOnly)
+  }
+
+  #tokenSync(ticket: number, id: SessionId | undefined, token: string): void {
+    // The hook itself closes a connection that it refuses.
+    this.engine.yes(ticket, false)
+    void this.#find(id)?.session.connection?.callbacks.onTokenSyncCallback({ token })
+  }
+
+  #load(reader: EventReader): void {
+    const [ticket, id, name] = [reader.number(), reader.small(), reader.text()]
+    const [session, stored] = [reader.session(), reader.bytes()]
+    const loading = this.#instance.load(name, this.#find(session)?.session, id, stored)
+    loading.then(
+      ({ document, updates }) => {
+        this.documents.set(id, document)
+        this.engine.loaded(ticket, updates)
+        document[LINK]?.opened()
+      },
+      (error) => this.engine.no(ticket, FORBIDDEN, error?.reason ?? DENIED),
+    )
+  }
+
+  #entered(documentId: number, id: SessionId): void {
+    const document = this.documents.get(documentId)
+    const found = this.#find(id)
+    if (!document || !found) return
+    const { client, session } = found
+    const connection = client.enter(id, session, document)
+    const { payload } = session
+    // A hook of the load may have changed it after the client was told.
+    if (payload.connectionConfig.readOnly) connection.readOnly = true
+    this.#instance.connected(payload, session.documentName, connection).catch((error) => {
+      client.deny(connection.messageAddress, error)
+    })
+  }
+
+  #left(documentId: number, id: SessionId): void {
+    const document = this.documents.get(documentId)
+    const found = this.#find(id)
+    const connection = found?.session.connection
+    if (connection !== undefined && connection.document === document) {
+      document?.[LINK]?.departed.set(keyOf(id), connection)
+      if (connection.left()) return
+    }
+    found?.client.sessions.delete(id.number)
+    const link = document?.[LINK]
+    if (document === undefined || link === undefined) return
+    // One that JavaScript closed itself, or that never got as far as a connection.
+    if (link.leaving > 0) link.leaving -= 1
+    this.#instance.reconsider(document)
+  }
+
+  #ended(id: number): void {
+    const document = this.documents.get(id)
+    this.documents.delete(id)
+    if (document === undefined) return
+    document[LINK]?.ended()
+    this.#instance.lost(document)
+  }
+
+  #socketClosed(id: number, code: number, reason: string): void {
+    const client = this.sockets.get(id)
+    if (client === undefined) return
+    this.sockets.delete(id)
+    client.ended(code, reason)
+    this.letGo()
+  }
+
+  #gate(ticket: number, id: SessionId | undefined, ask: (connection: Connection) => Promise<any>): void {
+    const connection = this.#find(id)?.session.connection
+    if (connection === undefined) return this.engine.yes(ticket, false)
+    ask(connection).then(
+      () => this.engine.yes(ticket, false),
+      (error) => this.#refuse(ticket, connection, error),
+    )
+  }
+
+  #refuse(ticket: number, connection: Connection, error: unknown): void {
+    const { code, reason } = connection.refusal(error)
+    this.engine.no(ticket, code, reason)
+  }
+
+  #beforeAwareness(reader: EventReader): void {
+    const [ticket, id] = [reader.number(), reader.session()]
+    const clocks = new Map<number, number>()
+    const states = new Map<number, Record<string, any>>()
+    const gone: number[] = []
+    for (let count = reader.small(); count > 0; count -= 1) {
+      const client = reader.number()
+      clocks.set(client, reader.number())
+      const state = JSON.parse(reader.text())
+      if (state === null) gone.push(client)
+      else states.set(client, state)
+    }
+    const connection = this.#find(id)?.session.connection
+    const answer = () => {
+      const clients = [...states.keys(), ...gone.filter((client) => !states.has(client))]
+      const texts = clients.map((client) => JSON.stringify(states.get(client) ?? null))
+      this.engine.states(ticket, clients, clients.map((client) => clocks.get(client) ?? 1), texts)
+    }
+    if (connection === undefined) return answer()
+    const { document } = connection
+    const origin = { source: 'connection', connection }
+    document.callbacks.beforeHandleAwareness(document, states, origin).then(answer, (error) => {
+      this.#refuse(ticket, connection, error)
+    })
+  }
+
+  /** Ends the engine; whatever it does not store within the deadline is left. */
+  shutDown(deadlineMs: number): void {
+    this.engine.shutDown(deadlineMs, 1012, 'Service Restart')
+  }
+}
+
+/** Sessions as keys of a map. */
+export function keyOf(id: SessionId | undefined): string {
+  return id === undefined ? '' : `${id.connection}/${id.number}`
+}

@@ -1,0 +1,694 @@
+// Documents, hooks and their order, as Hocuspocus has them. Sockets, protocol and fan-out are the engine's; it is made
+// when the first document or socket needs it.
+
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { awarenessStatesToArray, ResetConnection, SkipFurtherHooksError } from '@hocuspocus/common'
+import type { Awareness } from 'y-protocols/awareness'
+import { applyUpdate, Doc, encodeStateAsUpdate } from 'yjs'
+import type { EngineOptions } from './addon.ts'
+import { ClientConnection, type Session, type SessionPayload } from './ClientConnection.ts'
+import type Connection from './Connection.ts'
+import { useDebounce } from './debounce.ts'
+import { DirectConnection } from './DirectConnection.ts'
+import { DocumentLink } from './DocumentLink.ts'
+import Document, { LINK } from './Document.ts'
+import { EngineEvents, keyOf } from './EngineEvents.ts'
+import { bits, has, nothing, report, watch } from './hooks.ts'
+import { getParameters } from './parameters.ts'
+import type { Server } from './Server.ts'
+import { storeOf } from './stores.ts'
+import {
+  type AwarenessUpdate,
+  type Configuration,
+  type ConnectionConfiguration,
+  type Extension,
+  type HookName,
+  type HookPayloadByName,
+  isTransactionOrigin,
+  type onDisconnectPayload,
+  type onStoreDocumentPayload,
+  shouldSkipStoreHooks,
+  type WebSocketLike,
+} from './types.ts'
+import { upgrade } from './upgrade.ts'
+import { version } from './version.ts'
+
+export const defaultConfiguration = {
+  name: null,
+  timeout: 60_000,
+  debounce: 2_000,
+  maxDebounce: 10_000,
+  quiet: false,
+  yDocOptions: {
+    gc: true,
+    gcFilter: () => true,
+  },
+  unloadImmediately: true,
+  maxUnauthenticatedQueueSize: 5 * 1024 * 1024,
+  maxUnauthenticatedQueueMessages: 1_000,
+  maxPendingDocuments: 100,
+  flushDelay: 0 as false | number,
+  flushMaxBytes: 1024 * 1024,
+}
+
+/** Hooks that a configuration has from the start; they do nothing. */
+const DEFAULT_HOOKS = [
+  'onConfigure',
+  'onListen',
+  'onUpgrade',
+  'onConnect',
+  'connected',
+  'beforeHandleMessage',
+  'afterHandleMessage',
+  'beforeHandleAwareness',
+  'beforeSync',
+  'beforeBroadcastStateless',
+  'onStateless',
+  'onChange',
+  'onCreateDocument',
+  'onLoadDocument',
+  'onStoreDocument',
+  'afterStoreDocument',
+  'onAwarenessUpdate',
+  'onRequest',
+  'onDisconnect',
+  'onDestroy',
+] as const satisfies readonly HookName[]
+
+/** Hooks that the configuration's own extension takes over, in the order that Hocuspocus lists them. */
+const CONFIGURED_HOOKS = [
+  ...DEFAULT_HOOKS.filter((name) => name !== 'onCreateDocument'),
+  'onAuthenticate',
+  'onTokenSync',
+  'afterLoadDocument',
+  'beforeUnloadDocument',
+  'afterUnloadDocument',
+] as const satisfies readonly HookName[]
+
+/** A document that somebody is on the way into is looked at again after this many milliseconds. */
+const RETIRE_RETRY_MS = 100
+/** The engine's own limit of a message where ws' option sets none. */
+const MESSAGE_BYTES_MAX = 100 * 1024 * 1024
+
+type LoadArguments<Context> = [
+  request: Request,
+  socketId: string,
+  connectionConfig: ConnectionConfiguration,
+  context?: Context,
+]
+
+/** A load that JavaScript began. */
+interface Opening<Context> {
+  arguments: LoadArguments<Context>
+  resolve: (document: Document) => void
+  reject: (error: unknown) => void
+}
+
+interface Loaded {
+  document: Document
+  updates: Uint8Array[]
+}
+
+export class Hocuspocus<Context = any> {
+  configuration: Configuration<Context> = {
+    ...defaultConfiguration,
+    extensions: [],
+    ...(Object.fromEntries(DEFAULT_HOOKS.map((name) => [name, nothing()])) as Extension<Context>),
+  }
+
+  loadingDocuments: Map<string, Promise<Document>> = new Map()
+
+  unloadingDocuments: Map<string, Promise<void>> = new Map()
+
+  documents: Map<string, Document> = new Map()
+
+  server?: Server<Context>
+
+  debouncer = useDebounce()
+
+  #events: EngineEvents | undefined
+  #openings = new Map<string, Opening<Context>>()
+  /** Held here: the arrays that it watches hold it weakly. */
+  #hooksChanged = () => this.#refreshHooks()
+
+  constructor(configuration?: Partial<Configuration<Context>>) {
+    if (configuration) this.configure(configuration)
+  }
+
+  configure(configuration: Partial<Configuration<Context>>): Hocuspocus<Context> {
+    this.configuration = { ...this.configuration, ...configuration }
+    const { extensions } = this.configuration
+    extensions.sort((a, b) => (b.priority ?? 100) - (a.priority ?? 100))
+    const own: Record<string, unknown> = {}
+    for (const name of CONFIGURED_HOOKS) own[name] = this.configuration[name]
+    extensions.push(own as Extension)
+    watch(extensions, this.#hooksChanged)
+    this.#refreshHooks()
+    void this.tell('onConfigure', { configuration: this.configuration, version, instance: this })
+    return this
+  }
+
+  // The engine
+
+  /** Options of the engine that are no part of Hocuspocus' configuration. */
+  protected get engineOptions(): Partial<EngineOptions> {
+    const payload = this.server?.configuration.websocketOptions?.maxPayload
+    return { messageBytesMax: payload ?? MESSAGE_BYTES_MAX, tokenOptional: false }
+  }
+
+  get #engineEvents(): EngineEvents {
+    if (this.#events === undefined) {
+      const { configuration } = this
+      this.#events = new EngineEvents(this as Hocuspocus, {
+        timeoutMs: configuration.timeout,
+        debounceMs: configuration.debounce,
+        maxDebounceMs: configuration.maxDebounce,
+        flushDelayMs: configuration.flushDelay === false ? -1 : configuration.flushDelay,
+        flushBytesMax: configuration.flushMaxBytes,
+        unauthenticatedBytesMax: configuration.maxUnauthenticatedQueueSize,
+        unauthenticatedMessagesMax: configuration.maxUnauthenticatedQueueMessages,
+        pendingDocumentsMax: configuration.maxPendingDocuments,
+        messageBytesMax: MESSAGE_BYTES_MAX,
+        gc: configuration.yDocOptions.gc,
+        tokenOptional: false,
+        store: storeOf(configuration.extensions),
+        ...this.engineOptions,
+      })
+      this.#refreshHooks()
+    }
+    return this.#events
+  }
+
+  #refreshHooks(): void {
+    const { extensions } = this.configuration
+    this.#events?.engine.setHooks(bits(extensions))
+    if (extensions.some((extension) => has(extension, 'onAwarenessUpdate'))) {
+      // Looked at, so that its events come.
+      for (const document of this.documents.values()) void document.awareness
+    }
+  }
+
+  // Counts and connections
+
+  getDocumentsCount(): number {
+    return this.documents.size
+  }
+
+  /** Sockets, however many documents each has open, and direct connections. */
+  getConnectionsCount(): number {
+    const sockets = new Set<string>()
+    let direct = 0
+    for (const document of this.documents.values()) {
+      for (const connection of document.connections.keys()) sockets.add(connection.socketId)
+      direct += document.directConnectionsCount
+    }
+    return sockets.size + direct
+  }
+
+  flushPendingStores(): void {
+    for (const document of this.documents.values()) {
+      const id = storeId(document)
+      if (!document.isLoading && this.debouncer.isDebounced(id)) void this.debouncer.executeNow(id)
+    }
+  }
+
+  closeConnections(documentName?: string): void {
+    for (const document of [...this.documents.values()]) {
+      if (documentName && document.name !== documentName) continue
+      for (const connection of document.getConnections()) connection.close(ResetConnection)
+    }
+  }
+
+  // Sockets
+
+  /** Serves a socket that lives in JavaScript; the caller hands in its messages and its end. */
+  handleConnection(
+    incoming: WebSocket | WebSocketLike,
+    request: Request,
+    defaultContext: Context = {} as Context,
+  ): ClientConnection<Context> {
+    const events = this.#engineEvents
+    const client = this.#client(incoming as WebSocketLike, () => request, defaultContext)
+    client.id = events.engine.connect('', pathDocument(request.url))
+    events.addSocket(client as ClientConnection)
+    return client
+  }
+
+  /**
+   * Answers a WebSocket upgrade and hands the socket to the engine, so that none of its bytes pass through JavaScript:
+   * for programs with an HTTP server of their own.
+   */
+  handleUpgrade(
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Uint8Array,
+    defaultContext: Context = {} as Context,
+  ): Promise<ClientConnection<Context> | undefined> {
+    const events = this.#engineEvents
+    const options = this.server?.configuration.websocketOptions ?? {}
+    return upgrade(request, socket, head, events.engine, options, (native, webRequest) => {
+      const client = this.#client(native, webRequest, defaultContext)
+      client.id = native.id
+      native.client = client as ClientConnection
+      events.addSocket(client as ClientConnection)
+      return client
+    })
+  }
+
+  #client(socket: WebSocketLike, request: () => Request, context: Context): ClientConnection<Context> {
+    // Hooks that were assigned rather than pushed show here.
+    this.#refreshHooks()
+    const client = new ClientConnection<Context>(socket, request, this, this.#engineEvents.engine, context)
+    client.onClose((document) => this.#lastLeft(document))
+    return client
+  }
+
+  // Called by the engine's events
+
+  /** Runs the hooks that let a session in; `undefined`: nobody has any. */
+  admit({ payload, documentName }: Session<Context>, token: string): Promise<void> | undefined {
+    const { extensions } = this.configuration
+    if (!extensions.some((extension) => has(extension, 'onConnect') || has(extension, 'onAuthenticate'))) {
+      return undefined
+    }
+    return this.#admit(payload, documentName, token)
+  }
+
+  async #admit(payload: SessionPayload<Context>, documentName: string, token: string): Promise<void> {
+    const merge = (additions: Partial<Context>) => {
+      payload.context = { ...payload.context, ...additions }
+    }
+    await this.hooks('onConnect', { ...payload, documentName }, merge)
+    await this.hooks('onAuthenticate', { token, ...payload, documentName }, merge)
+  }
+
+  connected(payload: SessionPayload<Context>, documentName: string, connection: Connection<Context>): Promise<any> {
+    return this.hooks('connected', { ...payload, documentName, connection })
+  }
+
+  /** The engine loads a document: for a session, or because this asked for it. */
+  async load(name: string, session: Session<Context> | undefined, id: number, stored: Uint8Array): Promise<Loaded> {
+    const opening = this.#openings.get(name)
+    this.#openings.delete(name)
+    const link = new DocumentLink(this.#engineEvents.engine, id, stored)
+    const updates: Uint8Array[] = []
+    const loading = this.loadDocument(name, ...this.#loadArguments(opening, session), link, updates)
+    // Who asks meanwhile gets this load.
+    if (opening === undefined) this.loadingDocuments.set(name, loading)
+    try {
+      const document = await loading
+      this.documents.set(name, document)
+      this.loadingDocuments.delete(name)
+      // After this function's caller has told the engine.
+      queueMicrotask(() => opening?.resolve(document))
+      if (link.touched) updates.unshift(encodeStateAsUpdate(document))
+      return { document, updates }
+    } catch (error) {
+      this.loadingDocuments.delete(name)
+      opening?.reject(error)
+      throw error
+    }
+  }
+
+  #loadArguments(opening?: Opening<Context>, session?: Session<Context>): LoadArguments<Context> {
+    if (opening) return opening.arguments
+    if (session) {
+      const { request, socketId, connectionConfig, context } = session.payload
+      return [request, socketId, connectionConfig, context]
+    }
+    return [localRequest(), crypto.randomUUID(), { isAuthenticated: true, readOnly: false }]
+  }
+
+  loadFailed(name: string, message: string): void {
+    const opening = this.#openings.get(name)
+    this.#openings.delete(name)
+    opening?.reject(new Error(`${name}: ${message}`))
+  }
+
+  /** A room changed whose changes nobody here follows one by one. */
+  touched(document: Document): void {
+    document.lastChangeTime = Date.now()
+    this.#scheduleStore(document, () => this.#lastChange(document))
+  }
+
+  /** A session is out of the room that this did not see leave. */
+  reconsider(document: Document): void {
+    if (this.shouldUnloadDocument(document)) void this.unloadDocument(document).catch(ignore)
+  }
+
+  /** The engine lost a room: it failed, or could not take what the load hooks gave it. */
+  lost(document: Document): void {
+    if (this.documents.get(document.name) !== document) return
+    console.error(`The document "${document.name}" failed in the engine; its clients load it anew`)
+    this.documents.delete(document.name)
+    for (const connection of document.getConnections()) connection.left()
+    document.destroy()
+  }
+
+  async #lastLeft(document: Document): Promise<void> {
+    // Hooks may have taken a while: somebody may be here again.
+    if (document.getConnectionsCount() > 0) return
+    const id = storeId(document)
+    if (!document.isLoading && this.debouncer.isDebounced(id)) {
+      if (this.configuration.unloadImmediately) void this.debouncer.executeNow(id)
+    } else {
+      await this.unloadDocument(document).catch(ignore)
+    }
+  }
+
+  // Changes and stores
+
+  #changed(document: Document, origin: unknown, update: Uint8Array): void {
+    document.lastChangeTime = Date.now()
+    const connection = isTransactionOrigin(origin) && origin.source === 'connection' ? origin.connection : undefined
+    if (this.#has('onChange')) {
+      void this.tell('onChange', {
+        instance: this,
+        clientsCount: document.getConnectionsCount(),
+        document,
+        documentName: document.name,
+        requestHeaders: connection?.request?.headers ?? new Headers(),
+        requestParameters: getParameters(connection?.request),
+        socketId: connection?.socketId ?? '',
+        update,
+        transactionOrigin: origin,
+        connection,
+        context: contextOf(origin),
+      })
+    }
+    if (shouldSkipStoreHooks(origin)) return
+    const clientsCount = document.getConnectionsCount()
+    this.#scheduleStore(document, () => ({
+      instance: this,
+      clientsCount,
+      document,
+      lastContext: contextOf(origin),
+      lastTransactionOrigin: origin,
+      documentName: document.name,
+    }))
+  }
+
+  #has(name: HookName): boolean {
+    return this.configuration.extensions.some((extension) => has(extension, name))
+  }
+
+  /** The store's payload for a change that only the engine saw. */
+  #lastChange(document: Document): onStoreDocumentPayload<Context> {
+    const link = document[LINK] as DocumentLink
+    const [, , connection, number] = this.#engineEvents.engine.changes(link.id)
+    const author = this.#engineEvents.sockets.get(connection)?.sessions.get(number)?.connection
+    const found = author ?? link.departed.get(keyOf({ connection, number }))
+    const origin = found === undefined ? { source: 'redis' } : { source: 'connection', connection: found }
+    return {
+      instance: this,
+      clientsCount: document.getConnectionsCount(),
+      document,
+      lastContext: contextOf(origin),
+      lastTransactionOrigin: origin,
+      documentName: document.name,
+    }
+  }
+
+  storeDocumentHooks(
+    document: Document,
+    hookPayload: onStoreDocumentPayload<Context>,
+    immediately?: boolean,
+  ): Promise<any> {
+    return this.#scheduleStore(document, () => hookPayload, immediately)
+  }
+
+  #scheduleStore(
+    document: Document,
+    payload: () => onStoreDocumentPayload<Context>,
+    immediately?: boolean,
+  ): Promise<any> {
+    const link = document[LINK]
+    const quiet = () => {
+      if (link === undefined || link.following) return Number.POSITIVE_INFINITY
+      const changedAt = this.#events?.engine.changes(link.id)[1] ?? 0
+      return Date.now() - changedAt
+    }
+    return this.debouncer.debounce(
+      storeId(document),
+      () => this.#store(document, payload),
+      immediately ? 0 : this.configuration.debounce,
+      this.configuration.maxDebounce,
+      quiet,
+    )
+  }
+
+  async #store(document: Document, payload: () => onStoreDocumentPayload<Context>): Promise<void> {
+    try {
+      await document.saveMutex.runExclusive(async () => {
+        const link = document[LINK]
+        // Before the hooks read the document: a change from now on is another store.
+        if (link) this.#events?.engine.rearm(link.id)
+        const told = payload()
+        link?.departed.clear()
+        await this.hooks('onStoreDocument', told)
+        await this.hooks('afterStoreDocument', told)
+      })
+    } catch (error) {
+      if (!(error instanceof SkipFurtherHooksError)) {
+        console.error('Caught error during storeDocumentHooks. Document stays in memory to avoid data loss', error)
+        return
+      }
+    }
+    setTimeout(() => {
+      if (this.shouldUnloadDocument(document)) void this.unloadDocument(document).catch(ignore)
+    }, 0)
+  }
+
+  // Hooks
+
+  /** Runs a hook of all extensions in turn; `callback` gets what each returns. */
+  hooks<T extends HookName>(
+    name: T,
+    payload: HookPayloadByName<Context>[T],
+    // biome-ignore lint/complexity/noBannedTypes: the type that Hocuspocus has
+    callback: Function | null = null,
+  ): Promise<any> {
+    let chain: Promise<any> = Promise.resolve()
+    for (const extension of this.configuration.extensions) {
+      if (!has(extension, name)) continue
+      chain = chain
+        .then(() => (extension[name] as ((payload: any) => any) | undefined)?.(payload))
+        .catch((error) => {
+          if (error?.message) console.error(`[${name}]`, error.message)
+          throw error
+        })
+      if (callback) chain = chain.then((result) => callback(result))
+    }
+    return chain
+  }
+
+  /** Runs a hook that nobody waits for: its failure is shown, and stops nothing. */
+  tell<T extends HookName>(name: T, payload: HookPayloadByName<Context>[T]): Promise<any> {
+    return this.hooks(name, payload).catch((error) => report(name, error))
+  }
+
+  // The life of documents
+
+  async createDocument(
+    documentName: string,
+    request: Request,
+    socketId: string,
+    connection: ConnectionConfiguration,
+    context?: Context,
+  ): Promise<Document> {
+    if (!documentName.trim()) throw new Error('Document name must not be empty')
+    const known = this.loadingDocuments.get(documentName) ?? this.documents.get(documentName)
+    if (known !== undefined) return known
+    const loading = new Promise<Document>((resolve, reject) => {
+      this.#openings.set(documentName, { arguments: [request, socketId, connection, context], resolve, reject })
+    })
+    this.loadingDocuments.set(documentName, loading)
+    const events = this.#engineEvents
+    events.hold()
+    try {
+      events.engine.load(documentName)
+      return await loading
+    } finally {
+      events.letGo()
+      this.#openings.delete(documentName)
+      if (this.loadingDocuments.get(documentName) === loading) this.loadingDocuments.delete(documentName)
+    }
+  }
+
+  async loadDocument(
+    documentName: string,
+    request: Request,
+    socketId: string,
+    connectionConfig: ConnectionConfiguration,
+    context: Context | undefined,
+    link?: DocumentLink,
+    updates: Uint8Array[] = [],
+  ): Promise<Document> {
+    const common = {
+      instance: this,
+      context: (context ?? {}) as Context,
+      connectionConfig,
+      documentName,
+      socketId,
+      requestHeaders: request.headers,
+      requestParameters: getParameters(request),
+    }
+    const yDocOptions = await this.hooks('onCreateDocument', { ...common })
+    const { flushDelay, flushMaxBytes } = this.configuration
+    const document = new Document(
+      documentName,
+      { ...this.configuration.yDocOptions, ...yDocOptions },
+      { flushDelay, flushMaxBytes, [LINK]: link },
+    )
+    const payload = { ...common, document }
+    try {
+      await this.hooks('onLoadDocument', payload, (loaded: unknown) => {
+        if (loaded instanceof Doc) {
+          if (loaded !== document) applyUpdate(document, encodeStateAsUpdate(loaded))
+        } else if (loaded instanceof Uint8Array) {
+          applyUpdate(document, loaded)
+        }
+      })
+    } catch (error) {
+      this.closeConnections(documentName)
+      throw error
+    }
+    document.isLoading = false
+    document.onUpdate((document, origin, update) => this.#changed(document, origin, update))
+    await this.hooks('afterLoadDocument', payload)
+    this.#listen(document, link)
+    return document
+  }
+
+  #listen(document: Document, link?: DocumentLink): void {
+    document.beforeBroadcastStateless((document, payload) => {
+      void this.tell('beforeBroadcastStateless', { document, documentName: document.name, payload })
+    })
+    document.beforeHandleAwareness((document, states, transactionOrigin) => {
+      const connection = connectionOf(transactionOrigin)
+      return this.hooks('beforeHandleAwareness', {
+        awareness: document.awareness,
+        clientsCount: document.getConnectionsCount(),
+        context: connection?.context,
+        document,
+        documentName: document.name,
+        instance: this,
+        requestHeaders: connection?.request?.headers ?? new Headers(),
+        requestParameters: getParameters(connection?.request),
+        socketId: connection?.socketId ?? '',
+        transactionOrigin,
+        connection,
+        states,
+      })
+    })
+    const hear = (awareness: Awareness) =>
+      awareness.on('update', (update: AwarenessUpdate, transactionOrigin: unknown) => {
+        void this.tell('onAwarenessUpdate', {
+          document,
+          documentName: document.name,
+          instance: this,
+          ...update,
+          transactionOrigin,
+          connection: connectionOf(transactionOrigin),
+          awareness,
+          states: awarenessStatesToArray(awareness.getStates()),
+        })
+      })
+    if (link === undefined) {
+      hear(document.awareness)
+      return
+    }
+    if (link.awareness) hear(link.awareness)
+    else link.onAwarenessCreated = hear
+    if (this.#has('onAwarenessUpdate')) void document.awareness
+  }
+
+  shouldUnloadDocument(document: Document): boolean {
+    const id = storeId(document)
+    const busy =
+      this.debouncer.isDebounced(id) || this.debouncer.isCurrentlyExecuting(id) || document.saveMutex.isLocked()
+    return !busy && document.getConnectionsCount() === 0
+  }
+
+  async unloadDocument(document: Document): Promise<any> {
+    const { name } = document
+    if (!this.shouldUnloadDocument(document) || !this.documents.has(name)) return
+    const unloading = this.unloadingDocuments.get(name)
+    if (unloading !== undefined) return unloading
+    const work = this.#unload(document)
+    this.unloadingDocuments.set(name, work)
+    try {
+      await work
+    } finally {
+      this.unloadingDocuments.delete(name)
+    }
+  }
+
+  async #unload(document: Document): Promise<void> {
+    const documentName = document.name
+    try {
+      await this.hooks('beforeUnloadDocument', { instance: this, documentName, document })
+    } catch {
+      return
+    }
+    if (!this.shouldUnloadDocument(document)) return
+    const link = document[LINK]
+    if (link !== undefined && this.#events?.engine.retire(link.id, link.leaving) === false) {
+      // Somebody is on the way in: stays, unless that comes to nothing.
+      setTimeout(() => this.reconsider(document), RETIRE_RETRY_MS)
+      return
+    }
+    this.documents.delete(documentName)
+    if (link !== undefined) this.#events?.documents.delete(link.id)
+    link?.ended()
+    document.destroy()
+    await this.tell('afterUnloadDocument', { instance: this, documentName })
+  }
+
+  async openDirectConnection(documentName: string, context?: Context): Promise<DirectConnection<Context>> {
+    const config: ConnectionConfiguration = { isAuthenticated: true, readOnly: false }
+    const document = await this.createDocument(documentName, localRequest(), crypto.randomUUID(), config, context)
+    return new DirectConnection<Context>(document, this, context)
+  }
+
+  /** Closes what sockets are left and stops the engine; called by a server that is destroyed. */
+  shutDownEngine(deadlineMs: number): void {
+    this.#events?.shutDown(deadlineMs)
+    this.#events = undefined
+  }
+}
+
+function ignore(): void {}
+
+function storeId(document: Document): string {
+  return `onStoreDocument-${document.name}`
+}
+
+/** A direct connection has no request. */
+function localRequest(): Request {
+  return new Request('http://localhost')
+}
+
+function connectionOf(origin: unknown): Connection | undefined {
+  return isTransactionOrigin(origin) && origin.source === 'connection' ? origin.connection : undefined
+}
+
+function contextOf(origin: unknown): any {
+  if (!isTransactionOrigin(origin)) return {}
+  if (origin.source === 'connection') return origin.connection.context
+  return origin.source === 'local' ? (origin.context ?? {}) : {}
+}
+
+/** The document that a URL names, for clients of y-websocket. */
+export function pathDocument(url: string | undefined): string | undefined {
+  if (!url) return undefined
+  try {
+    const path = decodeURIComponent(new URL(url, 'http://localhost').pathname).replace(/^\/+/, '')
+    return path === '' ? undefined : path
+  } catch {
+    return undefined
+  }
+}
+
+export type { onDisconnectPayload }

@@ -1,0 +1,85 @@
+// Reads what the engine writes: the table of `src/event.rs`. Both change together.
+
+/** A session: a connection and the how-manieth session of it. */
+export interface SessionId {
+  connection: number
+  number: number
+}
+
+/** Reads one batch of events, field by field. */
+export class EventReader {
+  #bytes: Buffer
+  #at = 0
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes
+  }
+
+  get done(): boolean {
+    return this.#at >= this.#bytes.length
+  }
+
+  kind(): number {
+    return this.#bytes[this.#at++]
+  }
+
+  small(): number {
+    const value = this.#bytes.readUInt32LE(this.#at)
+    this.#at += 4
+    return value
+  }
+
+  number(): number {
+    const value = this.#bytes.readDoubleLE(this.#at)
+    this.#at += 8
+    return value
+  }
+
+  /** `undefined`: nobody. */
+  session(): SessionId | undefined {
+    const connection = this.number()
+    const number = this.small()
+    return connection === 0 ? undefined : { connection, number }
+  }
+
+  /** A copy: what is handed to users must not keep the whole batch alive. */
+  bytes(): Uint8Array {
+    const length = this.small()
+    const bytes = new Uint8Array(length)
+    bytes.set(this.#bytes.subarray(this.#at, this.#at + length))
+    this.#at += length
+    return bytes
+  }
+
+  text(): string {
+    const length = this.small()
+    const text = this.#bytes.toString('utf8', this.#at, this.#at + length)
+    this.#at += length
+    return text
+  }
+
+  optionalText(): string | undefined {
+    return this.kind() === 0 ? undefined : this.text()
+  }
+}
+
+/** The kinds of events. */
+export const Kind = {
+  Authenticate: 1,
+  TokenSync: 2,
+  Load: 3,
+  LoadFailed: 4,
+  Entered: 5,
+  Left: 6,
+  Changed: 7,
+  Touched: 8,
+  Awareness: 9,
+  Stateless: 10,
+  Ended: 11,
+  BeforeMessage: 12,
+  BeforeSync: 13,
+  BeforeAwareness: 14,
+  AfterMessage: 15,
+  SocketClosed: 16,
+  Frames: 17,
+} as const

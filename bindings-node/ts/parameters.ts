@@ -1,0 +1,11 @@
+// The query of a request, whole URLs and bare paths alike.
+
+/** Fresh for every caller: hooks may change it. */
+export function getParameters(request?: { url?: string }): URLSearchParams {
+  const url = request?.url
+  if (!url) return new URLSearchParams()
+  const query = url.indexOf('?')
+  const hash = url.indexOf('#')
+  if (query === -1 || (hash !== -1 && hash < query)) return new URLSearchParams()
+  return new URLSearchParams(url.slice(query + 1, hash === -1 ? undefined : hash))
+}
