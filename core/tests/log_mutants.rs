@@ -24,8 +24,8 @@ use random::Random;
 
 const MUTANTS: u64 = 60_000;
 
-/// How many mutants yjs judges.
-const JUDGED: u64 = 3_000;
+/// Of so many mutants yjs judges one: it takes much longer.
+const JUDGED_OF: u64 = 20;
 
 /// The longest that any call may take.
 const CALL_MAX: Duration = Duration::from_millis(50);
@@ -94,7 +94,7 @@ impl Worst {
         let allowed = ALLOCATED_BESIDES + ALLOCATED_PER_BYTE * input.len() + held;
         assert!(allocated <= allowed, "{allocated} bytes allocated, {allowed} allowed, for {input:?}");
         // The machine may have been busy elsewhere: what is slow is so every time, and is seen by `slow` again.
-        if time > CALL_MAX {
+        if time > CALL_MAX / 10 {
             time = slow(input).min(time);
         }
         assert!(time <= CALL_MAX, "{time:?} for {input:?}");
@@ -191,6 +191,10 @@ fn mutate(random: &mut Random, bytes: &[u8], other: &[u8]) -> Vec<u8> {
     out
 }
 
+fn mutants() -> u64 {
+    std::env::var("FIDIBUS_LOG_MUTANTS").map_or(MUTANTS, |value| value.parse().expect("a number"))
+}
+
 #[test]
 fn no_bytes_crash_hang_or_bloat() {
     let mutants =
@@ -264,13 +268,14 @@ fn yjs_reads_what_the_log_takes() {
     let corpus = Corpus::new(&mut oracle);
     let mut random = Random::new(11);
     let (mut both, mut stricter) = (0, 0);
-    for _ in 0..JUDGED {
+    let judged = mutants() / JUDGED_OF;
+    for _ in 0..judged {
         let state = if random.chance(50) { pick(&mut random, &corpus.states).clone() } else { vec![0, 0] };
         let original = pick(&mut random, &corpus.updates).clone();
         let mutant = mutate(&mut random, &original, &corpus.updates[0]);
         let mut log = StructLog::load(LogOptions::default(), &state).unwrap();
-        let judged = oracle.accepts(&state, &mutant);
-        match (log.apply(&mutant), judged) {
+        let judgement = oracle.accepts(&state, &mutant);
+        match (log.apply(&mutant), judgement) {
             (Ok(applied), Err(thrown)) => {
                 panic!("{applied:?}, but yjs throws {thrown}; add to the rules:\n{mutant:?}\non {state:?}")
             }
@@ -296,6 +301,6 @@ fn yjs_reads_what_the_log_takes() {
             (Err(error), Ok(())) => panic!("{error} for {mutant:?}"),
         }
     }
-    println!("{JUDGED} mutants: {both} taken by both, {stricter} by yjs only");
-    assert!(both > JUDGED / 20);
+    println!("{judged} mutants: {both} taken by both, {stricter} by yjs only");
+    assert!(both > judged / 20);
 }

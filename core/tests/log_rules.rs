@@ -384,6 +384,16 @@ fn a_skip_is_a_gap_and_never_comes_out() {
     assert_eq!(apply(&mut log, &middle), (Verdict::New, true));
     assert_eq!(log.encode(), update(1, 0, &[root(STRING, &text("abcd"))], &[]));
     assert_eq!(apply(&mut log, &skipping), (Verdict::Known, false));
+    // With its hole filled an update can be new at once, but its bytes are not for peers.
+    let longer = [
+        &skipping[..1],
+        &[4],
+        &skipping[2..skipping.len() - 1],
+        &after(STRING, (1, 3), None, &text("e")),
+        &[0],
+    ];
+    assert_eq!(apply(&mut log, &longer.concat()), (Verdict::New, true));
+    assert_eq!(log.encode(), update(1, 0, &[root(STRING, &text("abcde"))], &[]));
 }
 
 #[test]

@@ -70,8 +70,8 @@ pub enum Verdict {
 pub struct Applied {
     /// What the update was to the log.
     pub verdict: Verdict,
-    /// Whether earlier updates that waited were taken with it. Peers then need `diff_since`, for the bytes
-    /// of this update alone do not tell them.
+    /// Whether the bytes of this update are not what peers need, but `diff_since` is: earlier updates that waited
+    /// were taken with it, or it has holes (Skips), which no peer may get.
     pub unparked: bool,
 }
 
@@ -135,13 +135,14 @@ impl StructLog {
                 return Err(ScanError::PendingFull);
             }
         }
-        let verdict = match self.absorb_one(update) {
-            Some(verdict) => verdict,
+        let taken = match self.absorb_one(update) {
+            Some(verdict) => verdict.map(|verdict| (verdict, false)),
             None => self.absorb(update, Empties::Refused),
         };
         let unparked = self.retry_parked();
         self.list_clients();
-        Ok(Applied { verdict: verdict?, unparked: unparked? })
+        let (verdict, holes) = taken?;
+        Ok(Applied { verdict, unparked: unparked? || holes && verdict == Verdict::New })
     }
 
     /// Judges an update without taking it, as for a session that may only read.
@@ -231,9 +232,8 @@ impl StructLog {
         }
     }
 
-    /// Scans an update and takes all of it that can be; the rest is parked.
-    #[inline]
-    fn absorb(&mut self, update: &[u8], empties: Empties) -> Result<Verdict, ScanError> {
+    /// Scans an update and takes all of it that can be; the rest is parked. Also returns whether it has holes.
+    fn absorb(&mut self, update: &[u8], empties: Empties) -> Result<(Verdict, bool), ScanError> {
         let mut runs = Runs::default();
         let walk = scan::walk(update, empties, |block| runs.push(block.into()))?;
         let before = self.cursor();
@@ -251,7 +251,7 @@ impl StructLog {
         if walk.summary.delete_ranges > 0 {
             parked |= self.absorb_deletes(update, walk.deletes)?;
         }
-        Ok(self.verdict_since(before, parked))
+        Ok((self.verdict_since(before, parked), walk.summary.skips > 0))
     }
 
     /// Takes the delete set of a scanned update; returns whether some of it was parked.
