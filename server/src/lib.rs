@@ -13,6 +13,8 @@ pub mod admission;
 pub mod authenticators;
 pub mod client;
 mod clock;
+pub mod command_line;
+pub mod commands;
 pub mod config;
 pub mod engine;
 pub mod front;

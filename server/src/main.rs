@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fidibus_core::hub::ShutdownReport;
-use fidibus_server::config::{
-    ConfigError, Effective, Invocation, Layers, Loaded, ServerConfig, Source, command, dotenv,
-};
+use fidibus_server::command_line::{Invocation, Wish, command};
+use fidibus_server::commands::{self, CommandError};
+use fidibus_server::config::{ConfigError, Effective, Layers, Loaded, ServerConfig, Source, dotenv};
 use fidibus_server::listener::BindError;
 use fidibus_server::stores::SetUpError;
 use fidibus_server::supervisor::Supervisor;
@@ -33,21 +33,28 @@ enum Failure {
     Bind(#[from] BindError),
     #[error("the runtime cannot be started")]
     Runtime(#[source] std::io::Error),
+    #[error(transparent)]
+    Command(#[from] CommandError),
 }
 
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) | Self::Dotenv(_) => ExitCode::from(2),
+            Self::Command(error) => error.exit_code(),
             Self::SetUp(_) | Self::Bind(_) | Self::Runtime(_) => ExitCode::FAILURE,
         }
     }
 }
 
 fn main() -> ExitCode {
-    let invocation = Invocation::from_matches(&command().get_matches());
+    let invocation = match Invocation::from_matches(&command().get_matches()) {
+        Ok(invocation) => invocation,
+        Err(error) => error.exit(),
+    };
     match start(invocation) {
         Ok(code) => code,
+        Err(failure @ Failure::Command(CommandError::Closed)) => failure.exit_code(),
         Err(failure) => {
             eprintln!("fidibus: {}", logging::chain(&failure));
             failure.exit_code()
@@ -60,12 +67,17 @@ fn start(invocation: Invocation) -> Result<ExitCode, Failure> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let loaded = ServerConfig::load(Layers::new(invocation.flags, environment, dotenv))?;
-    if invocation.check_config {
+    let layers = Layers::new(invocation.flags, environment, dotenv);
+    let runtime = || runtime().map_err(Failure::Runtime);
+    if let Wish::Operate(operation) = invocation.wish {
+        return Ok(runtime()?.block_on(commands::run(operation, layers))?);
+    }
+    let loaded = ServerConfig::load(layers)?;
+    if matches!(invocation.wish, Wish::CheckConfig) {
         print_effective(&loaded);
         return Ok(ExitCode::SUCCESS);
     }
-    let runtime = runtime().map_err(Failure::Runtime)?;
+    let runtime = runtime()?;
     let code = runtime.block_on(serve(loaded))?;
     // A hook or a store that hangs must not keep the process.
     runtime.shutdown_background();

@@ -30,7 +30,7 @@ fn parse_status(status: &str) -> Memory {
 }
 
 /// Descriptors that are not client sockets: listeners, the log, the store's files.
-const DESCRIPTORS_OF_OUR_OWN: u64 = 64;
+pub const DESCRIPTORS_OF_OUR_OWN: u64 = 64;
 
 /// Raises the limit on open files to what `connections_max` sockets need, as far as it goes: shells and
 /// PM2 start programs with 1,024. Says how many sockets there is room for where it is less.

@@ -69,6 +69,12 @@ impl StateDirectory {
     }
 }
 
+/// Whether a server has this directory at the moment.
+pub fn is_taken(path: &Path) -> bool {
+    let lock = OpenOptions::new().read(true).open(path.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 fn owner(lock: &mut File) -> String {
     let mut text = String::new();
     let number = lock.take(20).read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok());

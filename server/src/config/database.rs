@@ -88,6 +88,17 @@ impl fmt::Debug for DatabaseUrl {
 /// The file in the state directory that holds the documents where nothing else is named.
 const DEFAULT_FILE: &str = "fidibus.sqlite";
 
+impl StorageConfig {
+    /// Reads the settings of storage alone: what operators' commands need.
+    ///
+    /// # Errors
+    /// The first value that is of no use.
+    pub fn read(layers: &mut Layers) -> Result<Self, ConfigError> {
+        let production = layers.text("NODE_ENV").is_some_and(|environment| environment == "production");
+        read(layers, production)
+    }
+}
+
 /// Reads the settings of storage.
 pub(super) fn read(layers: &mut Layers, production: bool) -> Result<StorageConfig, ConfigError> {
     let state_dir = PathBuf::from(layers.text_or("WS_STATE_DIR", "./fidibus-data"));

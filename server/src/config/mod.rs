@@ -4,7 +4,6 @@
 
 mod access;
 mod address;
-mod command;
 mod database;
 pub mod dotenv;
 mod layers;
@@ -15,7 +14,6 @@ pub use access::{
     AuthChoice, DocumentsConfig, IssuerConfig, KeysConfig, ListenChoice, SessionsConfig, TokenConfig,
 };
 pub use address::Listen;
-pub use command::{Invocation, command};
 pub use database::{DatabaseUrl, PoolConfig, StorageConfig, StoreChoice};
 pub use layers::{ConfigError, Effective, Layers, Source};
 pub use setting::{SETTINGS, Setting};
