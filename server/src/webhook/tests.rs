@@ -149,9 +149,14 @@ async fn connects_are_asked_for_and_documents_are_given() {
         assert_eq!(answer.err().map(|rejection| rejection.reason.unwrap().code), code);
     }
     assert_eq!(application.call().await["event"], "connect");
-    let (document, scope) = (name(), scope());
+    let (document, scope, stored) = (name(), scope(), Bytes::new());
     for expected in [Ok(vec![Bytes::from_static(&[0, 0])]), Ok(Vec::new()), Err(())] {
-        let mut event = LoadDocumentEvent { document: &document, scope: Some(&scope), updates: Vec::new() };
+        let mut event = LoadDocumentEvent {
+            document: &document,
+            scope: Some(&scope),
+            stored: &stored,
+            updates: Vec::new(),
+        };
         let answer = webhook.on_load_document(&mut event).await;
         assert_eq!(answer.map(|_| event.updates).map_err(|_| ()), expected);
     }

@@ -6,31 +6,14 @@ import { installations, secret, startBetterAuth } from "./better-auth.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { connect } from "../provider/clients.mjs";
 import { eventually, stays } from "../provider/convergence.mjs";
-import { hello, openRaw, wire } from "../provider/raw.mjs";
+import { introduce, knock } from "./knock.mjs";
+import { hello, openRaw } from "../provider/raw.mjs";
 import { launch } from "../provider/server.mjs";
 
 const adminToken = "the-token-of-the-operator";
 const recheck_ms = 1000;
 // The promise is one interval; the rest is the machine that builds something else at the same time.
 const revoked_ms = recheck_ms + 5000;
-
-/** What a y-websocket client without a library sees: "open", or the code that it is closed with. */
-export async function knock(t, server, path, headers = {}) {
-  const raw = await openRaw(t, server, path, { headers });
-  raw.send(hello.plainStep1);
-  const isSync = (bytes) => bytes[0] === wire.sync;
-  await eventually(() => raw.isClosed || raw.frames.some(isSync), "an answer to the first message");
-  return raw.frames.some(isSync) ? "open" : (await raw.closed).code;
-}
-
-/** What a Hocuspocus client without a library sees: "open", or "denied". */
-async function introduce(t, server, name, token, headers = {}) {
-  const raw = await openRaw(t, server, "/", { headers });
-  raw.send(hello.auth(name, token));
-  const verdict = () => raw.messages().find(({ type }) => type === wire.auth)?.rest[0];
-  const answer = await eventually(() => verdict() ?? (raw.isClosed && -1), "an answer to the token");
-  return answer === 2 ? "open" : "denied";
-}
 
 const tampered = (signed) => {
   const dot = signed.lastIndexOf(".") + 1;
