@@ -28,7 +28,7 @@ use crate::listener::Listener;
 use crate::peer::Peer;
 use crate::stream::ServerStream;
 use crate::websocket::{WebSocket, WebSocketLimits};
-use crate::{health, playground};
+use crate::{gate, health, playground};
 
 /// What every route answers with.
 pub type Answer = Response<Full<Bytes>>;
@@ -131,28 +131,40 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
 fn route(request: Request<Incoming>, socket: &Arc<Socket>) -> impl Future<Output = Answer> + Send + use<> {
     let front = Arc::clone(&socket.front);
     let path = strip_base(&front.config.base_path, request.uri().path()).to_owned();
-    let answer = if is_upgrade(request.headers()) {
-        Some(upgrade(request, &path, socket))
-    } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut answer = json(StatusCode::METHOD_NOT_ALLOWED, "{\"error\":\"method_not_allowed\"}");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        Some(answer)
-    } else {
-        None
-    };
-    let refused = matches!(socket.admission, Admission::Refused(_));
+    let socket = Arc::clone(socket);
     async move {
-        match (answer, path.as_str()) {
-            (Some(answer), _) => answer,
-            (None, "/health" | "/healthz" | "/health/" | "/healthz/") => health::answer(&front).await,
-            (None, "/ready" | "/ready/") => health::ready(&front).await,
-            (None, _) if refused => unavailable("too many connections"),
-            (None, "/") if front.config.playground => playground::page(),
-            (None, "/figures") if front.config.playground => playground::figures(&front),
-            (None, "/") => text(StatusCode::OK, "Welcome to Fidibus\n"),
-            (None, _) => not_found(),
+        if is_upgrade(request.headers()) {
+            return match refuse_early(&request, &path, &socket).await {
+                Some(refusal) => refusal,
+                None => upgrade(request, &path, &socket),
+            };
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut answer = json(StatusCode::METHOD_NOT_ALLOWED, "{\"error\":\"method_not_allowed\"}");
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return answer;
+        }
+        let refused = matches!(socket.admission, Admission::Refused(_));
+        match path.as_str() {
+            "/health" | "/healthz" | "/health/" | "/healthz/" => health::answer(&front).await,
+            "/ready" | "/ready/" => health::ready(&front).await,
+            _ if refused => unavailable("too many connections"),
+            "/" if front.config.playground => playground::page(),
+            "/figures" if front.config.playground => playground::figures(&front),
+            "/" => text(StatusCode::OK, "Welcome to Fidibus\n"),
+            _ => not_found(),
         }
     }
+}
+
+/// The no of `WS_AUTH_REJECT=http`, given before the handshake is answered.
+async fn refuse_early(request: &Request<Incoming>, path: &str, socket: &Socket) -> Option<Answer> {
+    let front = &socket.front;
+    if !front.config.rejects_by_http || matches!(socket.admission, Admission::Refused(_)) {
+        return None;
+    }
+    let client_ip = front.config.trusted_proxies.client_ip(socket.peer, request.headers());
+    gate::refuse(&front.hub, &handshake(request, path, client_ip)).await
 }
 
 /// Takes the base path off the front, where it stands there as whole segments.

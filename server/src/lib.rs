@@ -18,6 +18,7 @@ pub mod commands;
 pub mod config;
 pub mod engine;
 pub mod front;
+mod gate;
 pub mod health;
 pub mod http;
 pub mod listener;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::directory::Selector;
 use super::registry::Command;
 use super::{Hub, recheck};
-use crate::auth::Access;
+use crate::auth::{Access, Authenticator};
 use crate::error::CloseReason;
 use crate::id::{DocumentName, SessionKey};
 
@@ -28,6 +28,11 @@ pub struct OpenSession {
 }
 
 impl Hub {
+    /// Who decides about sessions.
+    pub fn authenticator(&self) -> &Arc<dyn Authenticator> {
+        &self.0.authenticator
+    }
+
     /// Open sessions, in no order. Those of nobody, which never end by themselves, are not among them.
     pub fn sessions(&self, whom: &Selector) -> Vec<OpenSession> {
         let cases = self.0.directory.select(whom).into_iter();

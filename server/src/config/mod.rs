@@ -84,6 +84,8 @@ pub struct HttpConfig {
     pub health_format: HealthFormat,
     /// What one address may.
     pub admission: AdmissionLimits,
+    /// Whether a client that is not let in is told so by HTTP, instead of by a close code.
+    pub rejects_by_http: bool,
     /// The token of the admin calls; `None`: there are none.
     pub admin_token: Option<Secret>,
 }
@@ -209,6 +211,7 @@ fn http(layers: &mut Layers, production: bool, message_bytes_max: usize) -> Resu
         connections_max,
         admission: admission(layers, connections_max)?,
         admin_token: admin_token(layers)?,
+        rejects_by_http: layers.choice("WS_AUTH_REJECT", "close", &[("close", false), ("http", true)])?,
         // hyper reads heads into a buffer of at least 8 KiB.
         header_bytes_max: size(layers.number("WS_MAX_HEADER_BYTES", 16 * 1024, 8192..=MIB)?),
         header_timeout: millis(layers.number("WS_HEADER_TIMEOUT_MS", 10_000, 100..=600_000)?),

@@ -108,6 +108,8 @@ pub const SETTINGS: &[Setting] = &[
         "The whole name of the session cookie, where Better Auth was given one"]),
     setting(["WS_REQUIRE_SIGNED_TOKEN", "require-signed-token"], ACCESS, ["on|off", "off",
         "Refuse session tokens without their signature"]),
+    setting(["WS_AUTH_REJECT", "auth-reject"], ACCESS, ["close|http", "close",
+        "Whoever is not let in gets a close code after the handshake, which pages can read, or HTTP 401 or 403 instead of it"]),
     setting(["WS_AUTH_RECHECK_MS", "auth-recheck-ms"], ACCESS, ["MS", "60000",
         "Open sessions are judged again this often"]),
     setting(["WS_AUTH_LISTEN", "auth-listen"], ACCESS, ["off|on|install", "off",
