@@ -196,7 +196,7 @@ impl Engine {
     /// Ends a session and tells its client.
     #[napi]
     pub fn close_session(&self, connection: f64, number: u32, code: u16, reason: String) {
-        self.hub.close_session(key(connection, number), CloseReason::new(code, reason));
+        self.hub.close_session(key(connection, number), CloseReason { code, reason: reason.into() });
     }
 
     /// Changes what a session may do.
@@ -229,10 +229,11 @@ impl Engine {
         self.tickets.answer(ticket as u64, Answer::States(states.collect()));
     }
 
-    /// Answers a question with no.
+    /// Answers a question with no. The reason is told whole where it travels in a message, and cut where it
+    /// travels in a close frame.
     #[napi]
     pub fn no(&self, ticket: f64, code: u16, reason: String) {
-        self.tickets.answer(ticket as u64, Answer::Rejected(CloseReason::new(code, reason)));
+        self.tickets.answer(ticket as u64, Answer::Rejected(CloseReason { code, reason: reason.into() }));
     }
 
     /// Loads a document: a question follows, or `LoadFailed`.

@@ -5,6 +5,7 @@ import { type CloseEvent, Unauthorized, WsReadyStates } from '@hocuspocus/common
 import type { Engine } from './addon.ts'
 import { Connection } from './Connection.ts'
 import type Document from './Document.ts'
+import { reasonOf } from './EngineEvents.ts'
 import type { SessionId } from './events.ts'
 import type { Hocuspocus } from './Hocuspocus.ts'
 import { OutgoingMessage } from './OutgoingMessage.ts'
@@ -236,8 +237,7 @@ export class ClientConnection<Context = any> {
 
   /** Tells a client that it was refused although it was let in: its `connected` hook threw. */
   deny(address: string, error: any): void {
-    const reason = error?.reason ?? 'permission-denied'
-    this.#engine.send(this.id, new OutgoingMessage(address).writePermissionDenied(reason).toUint8Array())
+    this.#engine.send(this.id, new OutgoingMessage(address).writePermissionDenied(reasonOf(error)).toUint8Array())
   }
 }
 

@@ -1,6 +1,7 @@
 // Carries the engine's events to the objects that they are about, in order. One for each Hocuspocus instance that has
 // an engine.
 
+import { Forbidden } from '@hocuspocus/common'
 import { addon, type Engine, type EngineOptions } from './addon.ts'
 import type { ClientConnection, Session } from './ClientConnection.ts'
 import type { Connection } from './Connection.ts'
@@ -11,7 +12,7 @@ import type { Hocuspocus } from './Hocuspocus.ts'
 
 /** What clients are told where an error has no reason of its own. */
 const DENIED = 'permission-denied'
-const FORBIDDEN = 4403
+const FORBIDDEN = Forbidden.code
 
 type Found = { client: ClientConnection; session: Session } | undefined
 
@@ -172,7 +173,7 @@ export class EngineEvents {
       () => this.#admit(ticket, session),
       (error) => {
         client.sessions.delete(id.number)
-        this.engine.no(ticket, FORBIDDEN, error?.reason ?? DENIED)
+        this.engine.no(ticket, FORBIDDEN, reasonOf(error))
       },
     )
   }
@@ -198,7 +199,7 @@ export class EngineEvents {
         this.engine.loaded(ticket, updates)
         document[LINK]?.opened()
       },
-      (error) => this.engine.no(ticket, FORBIDDEN, error?.reason ?? DENIED),
+      (error) => this.engine.no(ticket, FORBIDDEN, reasonOf(error)),
     )
   }
 
@@ -292,6 +293,11 @@ export class EngineEvents {
   shutDown(deadlineMs: number): void {
     this.engine.shutDown(deadlineMs, 1012, 'Service Restart')
   }
+}
+
+/** What a client is told of an error that refuses it. */
+export function reasonOf(error: any): string {
+  return String((error || Forbidden).reason ?? DENIED)
 }
 
 /** Sessions as keys of a map. */
