@@ -126,6 +126,10 @@ impl Peer {
                     .env("WS_HEALTH_PORT", "off")
                     // The default suits diagrams; `slow` writes more than that.
                     .env("WS_MAX_DOCUMENT_BYTES", DOCUMENT_BYTES_MAX.to_string())
+                    // In production a socket that sends more than 100 updates a second is read from more slowly,
+                    // which is what a closed loop would measure.
+                    .env("WS_MAX_UPDATES_PER_SECOND", "off")
+                    .env("WS_MAX_BYTES_PER_SECOND", "off")
                     .env("WS_HOST", "127.0.0.1")
                     .env("WS_AUTH", "none")
                     .env("WS_STATE_DIR", store.join("state"))

@@ -67,6 +67,11 @@ impl Scenario {
         )
     }
 
+    /// Characters per edit: many where something is to be filled.
+    fn stroke_chars(self) -> usize {
+        if self == Self::SpoolFull { 600 } else { 1 }
+    }
+
     fn servers(self) -> usize {
         match self {
             Self::TwoServers => 2,
@@ -147,7 +152,11 @@ impl Bed {
         };
         let mut variables = vec![("WS_DEBOUNCE_MS", "100".to_owned())];
         match scenario {
-            Scenario::SpoolFull => variables.push(("WS_SPOOL_MAX_BYTES", "20000".to_owned())),
+            // The least that it may be.
+            Scenario::SpoolFull => variables.extend([
+                ("WS_SPOOL_MAX_BYTES", "1048576".to_owned()),
+                ("WS_MAX_DOCUMENT_BYTES", "1000000000".to_owned()),
+            ]),
             Scenario::MemoryAcks => {
                 variables = vec![("WS_ACK", "memory".to_owned()), ("WS_DEBOUNCE_MS", "5000".to_owned())];
             }
@@ -278,7 +287,7 @@ impl Bed {
             self.outcome.acked += u64::from(client.writer.acked());
         }
         while (self.clients.len() as u64) < self.writers.max(self.servers.len() as u64) {
-            let writer = Arc::new(Writer::new(self.next_client, DOCUMENT));
+            let writer = Arc::new(Writer::new(self.next_client, DOCUMENT, self.scenario.stroke_chars()));
             let server = self.next_client as usize % self.servers.len();
             self.next_client += 1;
             let (task_writer, url) = (Arc::clone(&writer), self.servers[server].url());

@@ -99,6 +99,9 @@ impl Server {
                     .env("WS_HOST", "127.0.0.1")
                     .env("WS_AUTH", "none")
                     .env("NODE_ENV", "production")
+                    // These clients type faster than people.
+                    .env("WS_MAX_UPDATES_PER_SECOND", "off")
+                    .env("WS_MAX_BYTES_PER_SECOND", "off")
                     .env("WS_STATE_DIR", self.state_dir())
                     .env("DATABASE_URL", database_url)
                     .envs(variables.iter().map(|(name, value)| (name, value)));

@@ -25,8 +25,10 @@ pub struct Writer {
     /// Its client id.
     pub client: u64,
     document: String,
+    /// What one edit inserts.
+    stroke: String,
     doc: Mutex<Doc>,
-    /// Edits made: the clock behind its last one.
+    /// Characters inserted: the clock behind the last one.
     sent: AtomicU32,
     /// The clock up to which it was told that all is stored.
     acked: AtomicU32,
@@ -35,11 +37,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A client that has nothing yet.
-    pub fn new(client: u64, document: &str) -> Self {
+    /// A client that has nothing yet, and inserts so many characters at once.
+    pub fn new(client: u64, document: &str, stroke_chars: usize) -> Self {
         Self {
             client,
             document: document.to_owned(),
+            stroke: "x".repeat(stroke_chars),
             doc: Mutex::new(Doc::with_client_id(client)),
             sent: AtomicU32::new(0),
             acked: AtomicU32::new(0),
@@ -48,12 +51,12 @@ impl Writer {
         }
     }
 
-    /// Edits made.
+    /// Characters inserted.
     pub fn sent(&self) -> u32 {
         self.sent.load(Ordering::Acquire)
     }
 
-    /// Edits that are stored, as it was told.
+    /// Characters that are stored, as it was told.
     pub fn acked(&self) -> u32 {
         self.acked.load(Ordering::Acquire)
     }
@@ -118,9 +121,10 @@ impl Writer {
         let text = doc.get_or_insert_text("text");
         let mut transaction = doc.transact_mut();
         let end = text.len(&transaction);
-        text.insert(&mut transaction, end, "x");
+        text.insert(&mut transaction, end, &self.stroke);
         let update = transaction.encode_update_v1();
-        let clock = self.sent.fetch_add(1, Ordering::AcqRel) + 1;
+        let chars = self.stroke.len() as u32;
+        let clock = self.sent.fetch_add(chars, Ordering::AcqRel) + chars;
         (update, clock)
     }
 
