@@ -140,6 +140,7 @@ fn refuses_what_would_harm_a_reader() {
         (Malformed::Parent, update(1, 0, &[vec![STRING, 2, 1, b't', 1, b'x']], &[])),
         (Malformed::Empty, item(STRING, &[0])),
         (Malformed::Empty, update(1, 0, &[vec![0, 0]], &[])),
+        (Malformed::Empty, update(1, 0, &[], &[(9, 103, 0)])),
         (Malformed::SelfReference, update(1, 1, &[after(STRING, (1, 1), None, &text("x"))], &[])),
         (Malformed::SelfReference, update(1, 1, &[after(STRING, (1, 0), Some((1, 9)), &text("x"))], &[])),
         (Malformed::DuplicateClient, vec![2, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1, 0]),
@@ -161,7 +162,7 @@ fn refuses_what_would_harm_a_reader() {
 
 #[test]
 fn an_old_snapshot_with_an_empty_struct_loads() {
-    let empty = update(1, 0, &[root(STRING, &[0]), root(STRING, &text("x"))], &[]);
+    let empty = update(1, 0, &[root(STRING, &[0]), root(STRING, &text("x"))], &[(1, 0, 0)]);
     assert_eq!(scan_update(&empty), Err(Malformed::Empty.into()));
     let log = StructLog::load(LogOptions::default(), &empty).unwrap();
     assert_eq!(log.encode(), update(1, 0, &[root(STRING, &text("x"))], &[]));
@@ -456,6 +457,13 @@ fn compaction_leaves_what_the_collector_of_yjs_leaves() {
     assert_eq!(log.encode(), update(1, 0, &[root(1, &[1]), vec![0, 8]], &[(1, 0, 9)]));
     assert_eq!(log.verdict(&all), Ok(Verdict::Known));
     assert!(log.cursor() == cursor && log.encoded_bytes() < estimate);
+
+    // An embed is one clock long, its content may be any size.
+    let mut log = self::log();
+    let embeds = [root(5, &text("{\"much\":\"of it\"}")), root(5, &text("{\"kept\":\"this\"}"))];
+    apply(&mut log, &update(1, 0, &embeds, &[(1, 0, 1)]));
+    log.compact();
+    assert_eq!(log.encode(), update(1, 0, &[root(1, &[1]), embeds[1].clone()], &[(1, 0, 1)]));
 
     // Of a run only the deleted middle goes, and only when the heads cost less than it.
     let long = "x".repeat(90);

@@ -17,7 +17,7 @@ mod random;
 mod simulation;
 
 use oracle::Oracle;
-use simulation::{Case, Outcome, run};
+use simulation::{Case, run};
 
 const CASES: u64 = 2_000;
 
@@ -29,9 +29,8 @@ fn agrees_with_yjs() {
     let half = cases / 2;
     // Two processes, since the log hardly takes time beside yjs.
     let other = std::thread::spawn(move || run_all(first + half..first + cases));
-    let disagreeing = run_all(first..first + half) + other.join().expect("the other half passes");
-    println!("{cases} cases, {disagreeing} of them unclear since yjs disagrees with itself");
-    assert!(disagreeing * 20 <= cases, "{disagreeing} of {cases} cases say nothing");
+    run_all(first..first + half);
+    other.join().expect("the other half passes");
 }
 
 #[test]
@@ -45,22 +44,19 @@ fn agrees_in_cases_that_once_failed() {
     }
 }
 
-/// Runs the cases with these seeds; returns how many yjs was at odds with itself about.
-fn run_all(seeds: std::ops::Range<u64>) -> u64 {
+/// Runs the cases with these seeds.
+fn run_all(seeds: std::ops::Range<u64>) {
     let mut oracle = Oracle::start();
-    let mut disagreeing = 0;
     for seed in seeds {
         let case = Case::random(seed);
-        match run(&mut oracle, &case) {
-            Ok(Outcome::Agrees) => {}
-            Ok(Outcome::YjsDisagrees) => disagreeing += 1,
-            Err(found) => {
-                let (case, found) = shrink(&mut oracle, case, found);
-                panic!("add to yjs/cases.txt: {case}\n{found}");
-            }
+        if let Err(found) = run(&mut oracle, &case) {
+            let (case, found) = shrink(&mut oracle, case, found);
+            panic!("add to yjs/cases.txt: {case}\n{found}");
+        }
+        if seed % 1_000 == 0 {
+            println!("seed {seed} agrees");
         }
     }
-    disagreeing
 }
 
 /// Looks for the smallest case that still fails.

@@ -257,7 +257,7 @@ impl StructLog {
     /// Takes the delete set of a scanned update; returns whether some of it was parked.
     fn absorb_deletes(&mut self, update: &[u8], at: usize) -> Result<bool, ScanError> {
         let mut parked = false;
-        scan::walk_deletes(&mut Reader::at(update, at), |client, start, end| {
+        scan::walk_deletes(&mut Reader::at(update, at), Empties::Dropped, |client, start, end| {
             let slot = self.slot(client);
             let clock = slot.map_or(0, |slot| self.clients[slot].clock());
             if let Some(slot) = slot.filter(|_| start < clock) {
@@ -348,7 +348,7 @@ impl StructLog {
         }
         let mut new = !trial.clocks.is_empty();
         let mut previous = None;
-        scan::walk_deletes(&mut Reader::at(update, walk.deletes), |client, start, end| {
+        scan::walk_deletes(&mut Reader::at(update, walk.deletes), Empties::Dropped, |client, start, end| {
             let clock = trial.clock(client);
             if clock < end {
                 // The head counts once per client.

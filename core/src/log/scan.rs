@@ -64,8 +64,8 @@ pub enum Malformed {
     /// A parent is neither a name nor an id.
     #[error("a parent is neither a name nor an id")]
     Parent,
-    /// A struct is zero clocks long.
-    #[error("a struct is empty")]
+    /// A struct or a delete range is zero clocks long.
+    #[error("a struct or delete range is empty")]
     Empty,
     /// A struct refers to itself or to a later one of its client.
     #[error("a struct refers to itself or later")]
@@ -105,7 +105,7 @@ pub fn scan_state_vector(state_vector: &[u8]) -> Result<usize, ScanError> {
     Ok(clients)
 }
 
-/// What to do with structs of no length: they serve nobody and confuse yjs' search, so that peers may
+/// What to do with structs and delete ranges of no length: they serve nobody, and confuse yjs, so that peers may
 /// not send them; but an old snapshot that holds one must load.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Empties {
@@ -158,7 +158,7 @@ pub(super) fn walk(
     }
     summary.clients = blocks as usize;
     let deletes = reader.position();
-    summary.delete_ranges = walk_deletes(&mut reader, |_, _, _| {})?;
+    summary.delete_ranges = walk_deletes(&mut reader, empties, |_, _, _| {})?;
     if reader.remaining() > 0 {
         return Err(Malformed::Trailing);
     }
@@ -192,7 +192,7 @@ pub(super) fn walk_one(update: &[u8]) -> Option<One> {
         return None;
     }
     let deletes = reader.position();
-    let delete_ranges = walk_deletes(&mut reader, |_, _, _| {}).ok()?;
+    let delete_ranges = walk_deletes(&mut reader, Empties::Refused, |_, _, _| {}).ok()?;
     (reader.remaining() == 0).then_some(One { client, item, deletes, delete_ranges })
 }
 
@@ -220,10 +220,11 @@ fn walk_block(
     Ok(())
 }
 
-/// Reads a delete set and reports its ranges as client, first clock and end; empty ones are left out.
+/// Reads a delete set and reports its ranges as client, first clock and end, without empty ones.
 #[inline]
 pub(super) fn walk_deletes(
     reader: &mut Reader<'_>,
+    empties: Empties,
     mut on_range: impl FnMut(u64, u32, u32),
 ) -> Result<usize, Malformed> {
     let mut ranges = 0;
@@ -235,6 +236,8 @@ pub(super) fn walk_deletes(
             let end = start.checked_add(reader.clock()?).ok_or(Malformed::Clock)?;
             if start < end {
                 on_range(client, start, end);
+            } else if empties == Empties::Refused {
+                return Err(Malformed::Empty);
             }
         }
         ranges += count as usize;

@@ -18,7 +18,13 @@ pub struct Oracle {
     child: Child,
     input: ChildStdin,
     output: ChildStdout,
+    /// Replies that were not read yet.
+    unread: usize,
+    waited: bool,
 }
+
+/// Replies that may lie in the pipe, which holds 64 KiB.
+const UNREAD_MAX: usize = 100;
 
 /// What a client gets in a round.
 #[derive(Default)]
@@ -57,7 +63,7 @@ impl Oracle {
             .spawn()
             .expect("node runs: these tests compare with yjs");
         let (input, output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
-        Self { child, input, output }
+        Self { child, input, output, unread: 0, waited: false }
     }
 
     /// Starts over with fresh documents.
@@ -65,6 +71,7 @@ impl Oracle {
         let mut out = Writer::new(CASE);
         out.uint(seed).uint(clients).uint(features);
         self.ask(out);
+        self.waited = false;
     }
 
     /// One turn of every client.
@@ -91,6 +98,29 @@ impl Oracle {
         self.ask(out)
     }
 
+    /// Lets follower `id` apply `update` without waiting for it; `waited` tells later how it went.
+    pub fn tell(&mut self, id: u64, update: Vec<u8>) {
+        let mut out = Writer::new(FOLLOW);
+        out.uint(id).list(&[update]);
+        self.send(out);
+        self.unread += 1;
+        if self.unread > UNREAD_MAX {
+            self.read_unread();
+        }
+    }
+
+    /// Whether some update of `tell` had to wait in the last case.
+    pub fn waited(&mut self) -> bool {
+        self.read_unread();
+        self.waited
+    }
+
+    fn read_unread(&mut self) {
+        for _ in 0..std::mem::take(&mut self.unread) {
+            self.waited |= self.reply().is_empty();
+        }
+    }
+
     /// Compares all documents and the named states with the one that got every update in order.
     pub fn compare(&mut self, states: &[(&str, Vec<u8>)]) -> String {
         let mut out = Writer::new(COMPARE);
@@ -112,9 +142,17 @@ impl Oracle {
     }
 
     fn ask(&mut self, command: Writer) -> Vec<u8> {
-        let frame = command.0;
-        self.input.write_all(&(frame.len() as u32).to_le_bytes()).expect("the oracle lives");
+        self.send(command);
+        self.read_unread();
+        self.reply()
+    }
+
+    fn send(&mut self, command: Writer) {
+        let frame = [&(command.0.len() as u32).to_le_bytes(), &command.0[..]].concat();
         self.input.write_all(&frame).expect("the oracle lives");
+    }
+
+    fn reply(&mut self) -> Vec<u8> {
         let mut length = [0; 4];
         self.output.read_exact(&mut length).expect("the oracle answers; its error is above");
         let mut reply = vec![0; u32::from_le_bytes(length) as usize];
