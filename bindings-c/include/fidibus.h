@@ -131,7 +131,7 @@ enum fidibus_hook
  {
     // The hub was made.
     FIDIBUS_HOOK_ON_CONFIGURE = 0,
-    // A server listens: port.
+    // fidibus_server_start listens: port.
     FIDIBUS_HOOK_ON_LISTEN = 1,
     // Asked: a session wants in, before its token is looked at. May grant.
     FIDIBUS_HOOK_ON_CONNECT = 2,
@@ -175,9 +175,9 @@ enum fidibus_hook
     FIDIBUS_HOOK_AFTER_UNLOAD_DOCUMENT = 21,
     // The hub was shut down.
     FIDIBUS_HOOK_ON_DESTROY = 22,
-    // Asked: an HTTP request wants to become a WebSocket; only under fidibus_server_start.
+    // Asked: an HTTP request wants to become a WebSocket. Hosts own their HTTP: the library never calls it.
     FIDIBUS_HOOK_ON_UPGRADE = 23,
-    // Asked: an HTTP request that does not; only under fidibus_server_start.
+    // Asked: an HTTP request that does not. The library never calls it.
     FIDIBUS_HOOK_ON_REQUEST = 24,
 };
 #ifndef __cplusplus
@@ -401,6 +401,9 @@ typedef struct fidibus_observer fidibus_observer;
 // fidibus_reply_accept, _skip, _reject, _fail or _free: each of them frees it. Any thread may do so, one
 // at a time.
 typedef struct fidibus_reply fidibus_reply;
+
+// A server that listens. Any thread may use it at any time.
+typedef struct fidibus_server fidibus_server;
 
 // A store made of callbacks. Make it, set callbacks, give it to configurations, free it.
 typedef struct fidibus_store fidibus_store;
@@ -947,6 +950,32 @@ fidibus_status fidibus_reply_fail(struct fidibus_reply *reply, const char *messa
 
 // Frees a reply without an answer: a hook rejects then, and a store is asked again.
 void fidibus_reply_free(struct fidibus_reply *reply);
+
+// Listens and serves: WebSockets of both dialects, health and metrics. `hub` is the host's own, with its hooks
+// and stores, and shut down with the server; NULL: the server makes one of its settings, as the program
+// `fidibus` does. `address` is an IP address, `port` 0 any free one. `settings` is a JSON object of the program's
+// variables ({"WS_PING_INTERVAL_MS":10000}), or NULL; the environment is not read. Blocks while the store is
+// opened. Free it with fidibus_server_free.
+//
+// FIDIBUS_STATUS_INVALID_JSON, FIDIBUS_STATUS_INVALID_ARGUMENT: the settings; FIDIBUS_STATUS_LISTEN: the address;
+// FIDIBUS_STATUS_STORE: the store, or what else the settings name.
+fidibus_status fidibus_server_start(const struct fidibus_hub *hub,
+                                    const char *address,
+                                    uint16_t port,
+                                    const char *settings,
+                                    struct fidibus_server **server);
+
+// The port that it listens on.
+fidibus_status fidibus_server_port(const struct fidibus_server *server, uint16_t *port);
+
+// Stops it: no more connections, those that are open are closed (1012), documents are saved, for at most the
+// setting WS_SHUTDOWN_DEADLINE_MS. Blocks. `unsaved` (NULL: not wanted) gets the documents with changes that are
+// in no store. A second time: FIDIBUS_STATUS_CLOSED.
+fidibus_status fidibus_server_stop(const struct fidibus_server *server,
+                                   struct fidibus_names **unsaved);
+
+// Stops it where it runs, and frees it. Blocks; inside of a callback it happens on a thread of its own instead.
+void fidibus_server_free(struct fidibus_server *server);
 
 // The name of a status without its prefix ("NULL_POINTER"), "?" for a number that is none. Static.
 const char *fidibus_status_name(uint32_t status);

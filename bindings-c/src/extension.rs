@@ -25,7 +25,7 @@ use crate::text;
 pub enum fidibus_hook {
     /// The hub was made.
     OnConfigure = 0,
-    /// A server listens: port.
+    /// fidibus_server_start listens: port.
     OnListen = 1,
     /// Asked: a session wants in, before its token is looked at. May grant.
     OnConnect = 2,
@@ -69,9 +69,9 @@ pub enum fidibus_hook {
     AfterUnloadDocument = 21,
     /// The hub was shut down.
     OnDestroy = 22,
-    /// Asked: an HTTP request wants to become a WebSocket; only under fidibus_server_start.
+    /// Asked: an HTTP request wants to become a WebSocket. Hosts own their HTTP: the library never calls it.
     OnUpgrade = 23,
-    /// Asked: an HTTP request that does not; only under fidibus_server_start.
+    /// Asked: an HTTP request that does not. The library never calls it.
     OnRequest = 24,
 }
 

@@ -94,17 +94,26 @@ impl Engine {
         documents.push(Arc::downgrade(document));
     }
 
-    fn shutdown(&self, deadline: Duration, spread: Duration) -> Result<Vec<DocumentName>, Failure> {
-        if callback::is_inside() {
-            return Err(fidibus_status::InCallback.into());
-        }
+    /// Takes nothing on any more, and lets documents go, since a shutdown would wait for them. `false`: it
+    /// was so before.
+    pub(crate) fn retire(&self) -> bool {
         if self.ended.swap(true, Ordering::AcqRel) {
-            return Err(fidibus_status::ShuttingDown.into());
+            return false;
         }
         for document in std::mem::take(&mut *lock(&self.documents)) {
             if let Some(document) = document.upgrade() {
                 document.close();
             }
+        }
+        true
+    }
+
+    fn shutdown(&self, deadline: Duration, spread: Duration) -> Result<Vec<DocumentName>, Failure> {
+        if callback::is_inside() {
+            return Err(fidibus_status::InCallback.into());
+        }
+        if !self.retire() {
+            return Err(fidibus_status::ShuttingDown.into());
         }
         let report = self.block_on(self.hub.shutdown(deadline, spread, CloseReason::SERVICE_RESTART))?;
         Ok(report.unsaved)

@@ -26,6 +26,7 @@ mod log;
 mod metrics;
 mod names;
 mod reply;
+mod server;
 mod status;
 mod store;
 mod text;

@@ -168,6 +168,7 @@ fn set(
 /// Ends a reply.
 fn give(reply: *mut fidibus_reply, outcome: impl FnOnce() -> Result<Outcome, Failure>) -> fidibus_status {
     run(|| {
+        handle::box_ref(reply)?;
         // Read before the reply is taken: a failure takes nothing over.
         let outcome = outcome()?;
         let reply = handle::take_box(reply).ok_or(fidibus_status::NullPointer)?;
@@ -209,12 +210,17 @@ pub extern "C" fn fidibus_reply_set_context(
     })
 }
 
+/// The last millisecond of the year 9999.
+const UNIX_MS_MAX: u64 = 253_402_300_799_999;
+
 /// When the grant ends by itself, in milliseconds since 1970.
 #[unsafe(no_mangle)]
 pub extern "C" fn fidibus_reply_set_expires(reply: *mut fidibus_reply, unix_ms: u64) -> fidibus_status {
     set(reply, &[Kind::Grant], |answer| {
-        let expires = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(unix_ms));
-        answer.expires = Some(expires.ok_or(fidibus_status::OutOfRange)?);
+        if unix_ms > UNIX_MS_MAX {
+            return Err(fidibus_status::OutOfRange.into());
+        }
+        answer.expires = Some(SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms));
         Ok(())
     })
 }

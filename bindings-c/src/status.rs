@@ -203,6 +203,18 @@ impl From<ProtocolError> for Failure {
 mod tests {
     use super::*;
 
+    /// The engine's errors that C tests cannot bring about, and one that they can.
+    #[test]
+    fn errors_have_their_status() {
+        let document = MaterializeError::Document("broken".to_owned());
+        let failure = Failure::from(DirectError::Materialize(document));
+        assert_eq!(failure.status, Status::Materialize);
+        assert!(failure.message.contains("broken"));
+        assert_eq!(Failure::from(HubError::Unloaded).status, Status::Unloaded);
+        assert_eq!(Failure::from(DirectError::Hub(HubError::Unloaded)).status, Status::Unloaded);
+        assert_eq!(Failure::from(HubError::Limit("documents")).status, Status::Limit);
+    }
+
     #[test]
     fn the_table_is_in_the_order_of_its_numbers() {
         for (number, (status, _, _)) in Status::ALL.iter().enumerate() {
