@@ -375,10 +375,11 @@ impl Room {
     /// memory.
     pub fn end_turn(&mut self, now: Instant) {
         self.store_turn();
+        // Before the broadcast, so that writers are written to first: they wait, readers do not.
+        self.release_acks(now);
         if self.flush_due(now) {
             self.flush(now);
         }
-        self.release_acks(now);
         self.compact_if_grown();
     }
 
