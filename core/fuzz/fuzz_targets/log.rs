@@ -56,9 +56,9 @@ fn check(log: &mut StructLog, options: LogOptions) {
     assert_eq!(log.verdict(&state), Ok(Verdict::Known));
     assert_eq!(log.diff(&[0]).as_ref(), Ok(&state));
     assert!(log.pending().all(|part| scan_update(part).is_ok_and(|summary| summary.skips == 0)));
+    // It may know more: a struct of which a part is known, though not what it refers to, is stored without that.
     let stored = StructLog::load(options, &log.encode_with_pending()).expect("what a log stores loads");
     assert_eq!(stored.verdict(&state), Ok(Verdict::Known));
-    assert_eq!(stored.state_vector(), log.state_vector());
     let mut loaded = StructLog::load(options, &state).expect("what a log encodes loads");
     assert_eq!(loaded.pending_bytes(), 0);
     loaded.compact();
