@@ -32,7 +32,7 @@ run: ## Build the server and start it with no set-up; it prints its address
 ##### Check
 
 .PHONY: test
-test: lint test-rust golden-check test-provider test-auth test-playground ## Everything that CI checks; installs what it needs
+test: lint test-rust golden-check test-provider test-auth test-loss test-playground ## Everything that CI checks; installs what it needs
 
 .PHONY: lint
 lint: fmt-check clippy deny ## Formatting, clippy without warnings, licences and banned crates
@@ -72,7 +72,7 @@ golden-check: # The npm packages still write the frames that we compare with
 
 .PHONY: build
 build: ## The debug binary that the suites in Node start
-	cargo build --quiet --bin fidibus
+	cargo build --quiet --workspace --all-features --bin fidibus --bin loss
 
 .PHONY: test-provider
 test-provider: build ## The real providers from npm against the real binary
@@ -83,6 +83,17 @@ test-provider: build ## The real providers from npm against the real binary
 test-auth: build ## Better Auth, both versions and adapters, on PostgreSQL against the real binary
 	@$(TOOLS) node22 npm_ci server/tests/provider npm_ci server/tests/auth
 	cd server/tests/auth && npm test --silent
+
+.PHONY: test-loss
+test-loss: build ## Kill the server and its database while clients type: nothing acknowledged is lost (short)
+	$(CARGO_TARGET_DIR)/debug/loss --rounds 2 --fidibus $(FIDIBUS_BIN) \
+		--scenarios kill-sqlite,term-sqlite,stop-postgres,stop-postgres-kill,memory-acks
+
+.PHONY: loss
+loss: ## The loss test in full, stock Hocuspocus beside it; prints the table of benches/LOSS.md
+	cargo build --release --quiet --bin fidibus --bin loss
+	@$(TOOLS) node22 npm_ci benches/peers
+	$(CARGO_TARGET_DIR)/release/loss --rounds 20 --fidibus $(CARGO_TARGET_DIR)/release/fidibus
 
 .PHONY: test-stock
 test-stock: ## The provider tests against stock Hocuspocus: proof that they state the field's behaviour
@@ -106,8 +117,8 @@ bench-build:
 .PHONY: bench
 bench: bench-build ## Micro benchmarks, then a short load run: this server, stock ones and bare relays
 	cargo bench --package fidibus-bench
-	$(BENCH)/load run --form short
+	$(BENCH)/load run --form short --results benches/report/results.jsonl --report benches/report
 
 .PHONY: bench-full
 bench-full: bench-build ## The whole load run, an hour or more, and its report in benches/report
-	$(BENCH)/load run --form full --repetitions 3 --report benches/report
+	$(BENCH)/load run --form full --repetitions 3 --results benches/report/results.jsonl --report benches/report
