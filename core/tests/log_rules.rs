@@ -1,51 +1,15 @@
-//! Goal: what the struct log accepts, refuses, parks and cuts is what its documentation says.
+//! Goal: what the struct log accepts, refuses, squashes, cuts and compacts is what its documentation says.
 //!
 //! Method: updates written byte by byte, so that each test shows the encoding that it is about.
 
 use fidibus_core::log::{
-    Cursor, LogOptions, Malformed, ScanError, StructLog, Verdict, scan_state_vector, scan_update,
+    self, Cursor, LogOptions, Malformed, StructLog, Verdict, scan_state_vector, scan_update,
 };
 
-/// A root-level struct: info, parent `t`, content.
-fn root(kind: u8, content: &[u8]) -> Vec<u8> {
-    [&[kind, 1, 1, b't'], content].concat()
-}
+#[path = "yjs/updates.rs"]
+mod updates;
 
-fn text(content: &str) -> Vec<u8> {
-    [&[content.len() as u8], content.as_bytes()].concat()
-}
-
-/// A struct of `kind` with an origin and maybe a right origin.
-fn after(kind: u8, origin: (u8, u8), right: Option<(u8, u8)>, content: &[u8]) -> Vec<u8> {
-    let info = kind | 0x80 | if right.is_some() { 0x40 } else { 0 };
-    let mut out = vec![info, origin.0, origin.1];
-    out.extend(right.into_iter().flat_map(|(client, clock)| [client, clock]));
-    out.extend_from_slice(content);
-    out
-}
-
-/// An update of one block, with deletes as client, clock and length.
-fn update(client: u8, clock: u8, structs: &[Vec<u8>], deletes: &[(u8, u8, u8)]) -> Vec<u8> {
-    let mut out = match structs {
-        [] => vec![0],
-        structs => vec![1, structs.len() as u8, client, clock],
-    };
-    out.extend(structs.concat());
-    out.push(deletes.len() as u8);
-    deletes.iter().for_each(|&(client, clock, len)| out.extend([client, 1, clock, len]));
-    out
-}
-
-fn log() -> StructLog {
-    StructLog::new(LogOptions::default())
-}
-
-fn apply(log: &mut StructLog, update: &[u8]) -> (Verdict, bool) {
-    let applied = log.apply(update).unwrap_or_else(|error| panic!("{update:?}: {error}"));
-    (applied.verdict, applied.unparked)
-}
-
-const STRING: u8 = 4;
+use updates::{STRING, after, apply, log as new_log, root, text, update};
 
 #[test]
 fn takes_every_kind_of_content_byte_for_byte() {
@@ -79,7 +43,7 @@ fn takes_every_kind_of_content_byte_for_byte() {
     for &(kind, content) in contents {
         let item = if kind == 0 { [&[0], content].concat() } else { root(kind, content) };
         let sent = update(1, 0, &[item], &[]);
-        let mut log = log();
+        let mut log = new_log();
         assert_eq!(apply(&mut log, &sent), (Verdict::New, false), "{kind}");
         assert_eq!(apply(&mut log, &sent), (Verdict::Known, false), "{kind}");
         // Deleted content tells the delete set; all else comes back as it was.
@@ -95,7 +59,7 @@ fn takes_every_kind_of_content_byte_for_byte() {
 #[test]
 fn takes_client_ids_up_to_53_bits() {
     let wide = [1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 1, 0];
-    let mut log = log();
+    let mut log = new_log();
     assert_eq!(apply(&mut log, &wide), (Verdict::New, false));
     assert_eq!(log.state_vector(), [1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f, 1]);
     let wider = [1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0, 0, 1, 0];
@@ -150,7 +114,7 @@ fn refuses_what_would_harm_a_reader() {
     ];
     for (expected, bytes) in cases {
         assert_eq!(scan_update(&bytes), Err(expected.into()), "{bytes:?}");
-        let mut log = log();
+        let mut log = new_log();
         assert_eq!(log.apply(&bytes), Err(expected.into()), "{bytes:?}");
         assert_eq!(log.verdict(&bytes), Err(expected.into()), "{bytes:?}");
         assert!(log.is_empty() && log.cursor() == Cursor::default(), "{bytes:?}");
@@ -170,7 +134,7 @@ fn an_old_snapshot_with_an_empty_struct_loads() {
 
 #[test]
 fn typed_characters_become_one_run_until_it_is_long() {
-    let mut log = log();
+    let mut log = new_log();
     apply(&mut log, &update(1, 0, &[root(STRING, &text("a"))], &[]));
     for clock in 1..100 {
         apply(&mut log, &update(1, clock, &[after(STRING, (1, clock - 1), None, &text("b"))], &[]));
@@ -198,7 +162,7 @@ fn values_of_a_key_do_not_become_a_run() {
             &[],
         )
     };
-    let mut log = log();
+    let mut log = new_log();
     for clock in 0..5 {
         apply(&mut log, &set(clock, 7));
         apply(&mut log, &push(clock));
@@ -208,84 +172,8 @@ fn values_of_a_key_do_not_become_a_run() {
 }
 
 #[test]
-fn every_kind_of_reference_is_waited_for() {
-    let given = update(1, 0, &[root(7, &[2]), root(STRING, &text("a"))], &[]);
-    let origin = update(2, 0, &[after(STRING, (1, 1), None, &text("x"))], &[]);
-    let right = update(2, 0, &[vec![0x44, 1, 1, 1, b'x']], &[]);
-    let parent = update(2, 0, &[vec![STRING, 0, 1, 0, 1, b'x']], &[]);
-    for waiting in [origin, right, parent] {
-        let mut log = log();
-        assert_eq!(apply(&mut log, &waiting), (Verdict::Pending, false), "{waiting:?}");
-        assert_eq!(log.state_vector(), [0]);
-        assert_eq!(apply(&mut log, &given), (Verdict::New, true), "{waiting:?}");
-        assert_eq!(log.state_vector(), [2, 2, 1, 1, 2]);
-    }
-}
-
-#[test]
-fn a_waiting_part_goes_on_where_it_stopped() {
-    // Each struct of client 2 follows one of client 1, which come one by one.
-    let structs: Vec<_> = (0..50).map(|clock| after(STRING, (1, clock), None, &text("x"))).collect();
-    let mut log = log();
-    assert_eq!(apply(&mut log, &update(2, 0, &structs, &[(2, 10, 5), (1, 3, 1)])), (Verdict::Pending, false));
-    for clock in 0..50 {
-        let one = match clock {
-            0 => root(STRING, &text("a")),
-            _ => after(STRING, (1, clock - 1), None, &text("a")),
-        };
-        assert_eq!(apply(&mut log, &update(1, clock, &[one], &[])), (Verdict::New, true));
-        assert_eq!(log.state_vector(), [2, 2, clock + 1, 1, clock + 1]);
-    }
-    assert_eq!((log.pending().count(), log.pending_bytes()), (0, 0));
-    assert_eq!(log.diff(&[2, 1, 50, 2, 50]).unwrap(), [0, 2, 2, 1, 10, 5, 1, 1, 3, 1]);
-}
-
-#[test]
-fn a_store_keeps_what_waits_behind_holes() {
-    let mut log = log();
-    apply(&mut log, &update(1, 0, &[root(STRING, &text("ab"))], &[(1, 1, 1)]));
-    assert_eq!(log.encode_with_pending(), log.encode());
-    // Clocks 4 to 6 in two overlapping updates, then 8; another client of which only the second clock came; a delete.
-    apply(&mut log, &update(1, 4, &[after(STRING, (1, 3), None, &text("ef"))], &[]));
-    apply(&mut log, &update(1, 5, &[after(STRING, (1, 4), None, &text("fg"))], &[]));
-    apply(&mut log, &update(1, 8, &[after(STRING, (1, 7), None, &text("i"))], &[]));
-    apply(&mut log, &update(3, 1, &[after(STRING, (3, 0), None, &text("z"))], &[(1, 6, 1)]));
-    let stored = log.encode_with_pending();
-    let structs = [
-        &[2, 1, 3, 1][..],
-        &after(STRING, (3, 0), None, &text("z")),
-        &[6, 1, 0],
-        &root(STRING, &text("ab")),
-        &[10, 2],
-        &after(STRING, (1, 3), None, &text("ef")),
-        &after(STRING, (1, 5), None, &text("g")),
-        &[10, 1],
-        &after(STRING, (1, 7), None, &text("i")),
-        &[1, 1, 2, 1, 1, 6, 1],
-    ];
-    assert_eq!(stored, structs.concat());
-    let loaded = StructLog::load(LogOptions::default(), &stored).unwrap();
-    assert_eq!(loaded.encode(), log.encode());
-    assert_eq!(loaded.encode_with_pending(), stored);
-    assert_eq!(loaded.pending().count(), 4);
-}
-
-#[test]
-fn of_two_parts_the_longer_waits() {
-    let structs = [after(STRING, (1, 0), None, &text("b")), after(STRING, (1, 1), Some((1, 0)), &text("c"))];
-    let (short, long) = (update(1, 1, &structs[..1], &[]), update(1, 1, &structs, &[]));
-    for order in [[&short, &long], [&long, &short]] {
-        let mut log = log();
-        for part in order {
-            assert_eq!(apply(&mut log, part), (Verdict::Pending, false));
-        }
-        assert_eq!(log.pending().collect::<Vec<_>>(), [&long]);
-    }
-}
-
-#[test]
 fn a_run_is_cut_at_the_clock_of_the_peer() {
-    let mut log = log();
+    let mut log = new_log();
     let emoji = update(1, 0, &[root(STRING, &text("h\u{e9}\u{1f600}o"))], &[]);
     apply(&mut log, &emoji);
     let lacking = |clock: u8| log.diff(&[1, 1, clock]).unwrap();
@@ -308,7 +196,7 @@ fn only_the_unknown_part_of_an_update_is_taken() {
         (2, &[1, 1, b'1'], &[3, 1, b'1', 1, b'2', 1, b'3']),
         (1, &[2], &[5]),
     ] {
-        let mut log = log();
+        let mut log = new_log();
         apply(&mut log, &known(kind, short));
         assert_eq!(log.verdict(&known(kind, long)), Ok(Verdict::New));
         assert_eq!(apply(&mut log, &known(kind, long)), (Verdict::New, false));
@@ -324,104 +212,8 @@ fn only_the_unknown_part_of_an_update_is_taken() {
 }
 
 #[test]
-fn updates_wait_for_what_they_refer_to() {
-    let first = update(1, 0, &[root(STRING, &text("a"))], &[]);
-    let second = update(1, 1, &[after(STRING, (1, 0), None, &text("b"))], &[]);
-    let other = update(2, 0, &[after(STRING, (1, 1), None, &text("c"))], &[(1, 0, 2)]);
-    let mut log = log();
-    assert_eq!(apply(&mut log, &other), (Verdict::Pending, false));
-    assert_eq!(apply(&mut log, &second), (Verdict::Pending, false));
-    assert_eq!(log.encode(), [0, 0]);
-    assert!(!log.is_empty());
-    assert_eq!(log.pending().count(), 3);
-    for part in log.pending() {
-        assert!(scan_update(part).is_ok());
-    }
-    // The same update again takes no more room.
-    let waiting = log.pending_bytes();
-    assert_eq!(apply(&mut log, &other), (Verdict::Pending, false));
-    assert_eq!(log.pending_bytes(), waiting);
-    let before = log.cursor();
-    assert_eq!(apply(&mut log, &first), (Verdict::New, true));
-    assert_eq!((log.pending().count(), log.pending_bytes()), (0, 0));
-    assert_eq!(log.state_vector(), [2, 2, 1, 1, 2]);
-    assert_eq!(log.diff_since(before), log.encode());
-    assert_eq!(log.verdict(&other), Ok(Verdict::Known));
-}
-
-#[test]
-fn waiting_updates_are_bounded() {
-    let mut log = StructLog::new(LogOptions { pending_bytes_max: 2_000, ..LogOptions::default() });
-    let gap = |clock: u8| update(1, clock, &[after(STRING, (1, clock - 1), None, &text("x"))], &[]);
-    let mut refused = None;
-    for clock in 1..100 {
-        let before = (log.cursor(), log.pending_bytes());
-        if let Err(error) = log.apply(&gap(clock)) {
-            assert_eq!(error, ScanError::PendingFull);
-            assert_eq!((log.cursor(), log.pending_bytes()), before);
-            refused = refused.or(Some(clock));
-        }
-        assert!(log.pending_bytes() <= 2_000);
-    }
-    assert!(refused.is_some_and(|clock| clock > 5));
-    // What needs no waiting is taken all the same, and lets the others go.
-    assert_eq!(apply(&mut log, &update(1, 0, &[root(STRING, &text("a"))], &[])), (Verdict::New, true));
-    assert_eq!(log.pending_bytes(), 0);
-    assert_eq!(log.state_vector(), [1, 1, refused.unwrap()]);
-}
-
-#[test]
-fn a_skip_is_a_gap_and_never_comes_out() {
-    let skipping =
-        update(1, 0, &[root(STRING, &text("a")), vec![10, 2], after(STRING, (1, 2), None, &text("d"))], &[]);
-    let mut log = log();
-    assert_eq!(apply(&mut log, &skipping), (Verdict::Pending, false));
-    assert_eq!(log.encode(), update(1, 0, &[root(STRING, &text("a"))], &[]));
-    assert_eq!(
-        log.pending().collect::<Vec<_>>(),
-        [&update(1, 3, &[after(STRING, (1, 2), None, &text("d"))], &[])]
-    );
-    let middle = update(1, 1, &[after(STRING, (1, 0), None, &text("bc"))], &[]);
-    assert_eq!(apply(&mut log, &middle), (Verdict::New, true));
-    assert_eq!(log.encode(), update(1, 0, &[root(STRING, &text("abcd"))], &[]));
-    assert_eq!(apply(&mut log, &skipping), (Verdict::Known, false));
-    // With its hole filled an update can be new at once, but its bytes are not for peers.
-    let longer = [
-        &skipping[..1],
-        &[4],
-        &skipping[2..skipping.len() - 1],
-        &after(STRING, (1, 3), None, &text("e")),
-        &[0],
-    ];
-    assert_eq!(apply(&mut log, &longer.concat()), (Verdict::New, true));
-    assert_eq!(log.encode(), update(1, 0, &[root(STRING, &text("abcde"))], &[]));
-}
-
-#[test]
-fn blocks_that_need_each_other_are_taken_together() {
-    // Client 2 follows 1, which follows 2 again; the blocks come in both orders.
-    let one = [root(STRING, &text("a")), after(STRING, (2, 0), None, &text("c"))].concat();
-    let two = [after(STRING, (1, 0), None, &text("b")), after(STRING, (1, 1), None, &text("d"))].concat();
-    let block = |client: u8, structs: &[u8]| [&[2, client, 0], structs].concat();
-    for order in [[block(2, &two), block(1, &one)], [block(1, &one), block(2, &two)]] {
-        let both = [&[2][..], &order.concat(), &[0]].concat();
-        let mut log = log();
-        assert_eq!(log.verdict(&both), Ok(Verdict::New));
-        assert_eq!(apply(&mut log, &both), (Verdict::New, false));
-        assert_eq!(log.state_vector(), [2, 2, 2, 1, 2]);
-    }
-    // Two that wait for each other wait for ever.
-    let first = after(STRING, (2, 0), None, &text("x"));
-    let second = after(STRING, (1, 0), None, &text("y"));
-    let knot = [&[2, 1, 2, 0][..], &second, &[1, 1, 0], &first, &[0]].concat();
-    let mut log = log();
-    assert_eq!(apply(&mut log, &knot), (Verdict::Pending, false));
-    assert_eq!(log.encode(), [0, 0]);
-}
-
-#[test]
 fn deletes_are_new_once_and_known_then() {
-    let mut log = log();
+    let mut log = new_log();
     apply(&mut log, &update(1, 0, &[root(STRING, &text("abcdef"))], &[]));
     let before = log.cursor();
     assert_eq!(apply(&mut log, &update(1, 0, &[], &[(1, 1, 2)])), (Verdict::New, false));
@@ -449,7 +241,7 @@ fn compaction_leaves_what_the_collector_of_yjs_leaves() {
     apply(&mut kept, &all);
     kept.compact();
     assert_eq!(kept.encode(), all);
-    let mut log = log();
+    let mut log = new_log();
     apply(&mut log, &all);
     let (cursor, estimate) = (log.cursor(), log.encoded_bytes());
     log.compact();
@@ -459,7 +251,7 @@ fn compaction_leaves_what_the_collector_of_yjs_leaves() {
     assert!(log.cursor() == cursor && log.encoded_bytes() < estimate);
 
     // An embed is one clock long, its content may be any size.
-    let mut log = self::log();
+    let mut log = new_log();
     let embeds = [root(5, &text("{\"much\":\"of it\"}")), root(5, &text("{\"kept\":\"this\"}"))];
     apply(&mut log, &update(1, 0, &embeds, &[(1, 0, 1)]));
     log.compact();
@@ -467,7 +259,7 @@ fn compaction_leaves_what_the_collector_of_yjs_leaves() {
 
     // Of a run only the deleted middle goes, and only when the heads cost less than it.
     let long = "x".repeat(90);
-    let mut log = self::log();
+    let mut log = new_log();
     apply(&mut log, &update(1, 0, &[root(STRING, &text(&long))], &[(1, 10, 2)]));
     log.compact();
     assert_eq!(log.encode(), update(1, 0, &[root(STRING, &text(&long))], &[(1, 10, 2)]));
@@ -483,7 +275,7 @@ fn compaction_leaves_what_the_collector_of_yjs_leaves() {
 
 #[test]
 fn a_cursor_behind_the_journal_gets_the_full_state() {
-    let mut log = log();
+    let mut log = new_log();
     apply(&mut log, &update(1, 0, &[root(STRING, &text("a"))], &[]));
     let old = log.cursor();
     apply(&mut log, &update(1, 1, &[after(STRING, (1, 0), None, &text("b"))], &[]));
@@ -499,7 +291,7 @@ fn a_cursor_behind_the_journal_gets_the_full_state() {
 
 #[test]
 fn memory_stays_near_the_encoded_size() {
-    let mut log = log();
+    let mut log = new_log();
     let empty = log.memory_bytes();
     assert!(empty <= 400, "an empty log takes {empty} bytes");
     apply(&mut log, &update(1, 0, &[root(STRING, &text("a"))], &[]));
