@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -248,7 +248,7 @@ impl Transport for HostTransport {
     }
 
     fn sink(&self) -> Arc<dyn FrameSink> {
-        Arc::new(HostSink { link: Arc::clone(&self.link) })
+        Arc::new(HostSink { link: Arc::downgrade(&self.link) })
     }
 
     fn outbox(&mut self, outbox: &Arc<Outbox>) {
@@ -270,8 +270,9 @@ impl Drop for HostTransport {
     }
 }
 
+/// Weak, since the outbox holds its sink, and the link the outbox.
 struct HostSink {
-    link: Arc<Link>,
+    link: Weak<Link>,
 }
 
 impl FrameSink for HostSink {
@@ -284,16 +285,21 @@ impl FrameSink for HostSink {
     }
 
     fn refused(&self) {
-        (self.link.wake)();
+        if let Some(link) = self.link.upgrade() {
+            (link.wake)();
+        }
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.link.writer.register(cx.waker());
-        let drained = self.link.outbox.get().is_none_or(|outbox| !outbox.is_blocked());
-        let ended = self.link.lock().ended.is_some();
+        // Nobody will take what is left.
+        let Some(link) = self.link.upgrade() else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        link.writer.register(cx.waker());
+        let drained = link.outbox.get().is_none_or(|outbox| !outbox.is_blocked());
+        let ended = link.lock().ended.is_some();
         match (drained, ended) {
             (true, _) => Poll::Ready(Ok(())),
-            // Nobody will take what is left.
             (false, true) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             (false, false) => Poll::Pending,
         }
@@ -398,14 +404,15 @@ mod tests {
         b.connection.close(CloseReason::NORMAL);
         assert_eq!(b.closed().await, CloseReason::NORMAL);
         assert_eq!(b.connection.receive(Bytes::from_static(STEP1)), Err(ReceiveError::Closed));
+        let link = Arc::downgrade(&a.connection.link);
         drop(a);
         for _ in 0..200 {
-            if hub.metrics().connections_open == 0 {
+            if hub.metrics().connections_open == 0 && link.strong_count() == 0 {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("a dropped connection stays open");
+        panic!("a dropped connection stays open, or its memory stays");
     }
 
     /// Goal: who never polls costs no more than the bound, and is closed; who polls late gets all.
