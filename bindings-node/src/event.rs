@@ -43,8 +43,8 @@ pub enum Event {
     BeforeSync { ticket: u64, session: SessionKey, kind: u8, payload: Bytes },
     /// 14: an awareness message before its room. ticket, session, count, (client, clock, JSON)…
     BeforeAwareness { ticket: u64, session: SessionKey, states: Vec<(u64, u64, String)> },
-    /// 15: a message after its room. session, frame
-    AfterMessage { session: SessionKey, frame: Bytes },
+    /// 15: a message after its room. ticket, session, frame
+    AfterMessage { ticket: u64, session: SessionKey, frame: Bytes },
     /// 16: a socket ended. connection, code, reason
     SocketClosed { connection: u64, code: u16, reason: String },
     /// 17: frames for a socket of the host. connection, count, frames…
@@ -106,7 +106,9 @@ impl Event {
                     out.number(*client).number(*clock).text(state);
                 }
             }
-            Self::AfterMessage { session, frame } => drop(out.kind(15).session(Some(*session)).bytes(frame)),
+            Self::AfterMessage { ticket, session, frame } => {
+                out.kind(15).number(*ticket).session(Some(*session)).bytes(frame);
+            }
             Self::SocketClosed { connection, code, reason } => {
                 out.kind(16).number(*connection).small(u32::from(*code)).text(reason);
             }

@@ -118,8 +118,7 @@ impl Extension for JsExtension {
 
     fn after_handle_message<'a>(&'a self, event: &'a mut MessageEvent<'_>) -> BoxFuture<'a, HookResult> {
         let (session, frame) = (event.scope.session, event.frame.clone());
-        self.shared.queue.push(Event::AfterMessage { session, frame });
-        Box::pin(std::future::ready(Ok(Flow::Continue)))
+        Box::pin(self.admit(move |ticket| Event::AfterMessage { ticket, session, frame }))
     }
 
     fn before_sync<'a>(&'a self, event: &'a mut SyncEvent<'_>) -> BoxFuture<'a, HookResult> {

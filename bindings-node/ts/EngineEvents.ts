@@ -108,9 +108,8 @@ export class EngineEvents {
       case Kind.BeforeAwareness:
         return this.#beforeAwareness(reader)
       case Kind.AfterMessage: {
-        const [id, frame] = [reader.session(), reader.bytes()]
-        void this.#find(id)?.session.connection?.handled(frame)
-        return
+        const [ticket, id, frame] = [reader.number(), reader.session(), reader.bytes()]
+        return this.#gate(ticket, id, (connection) => connection.handled(frame))
       }
       default:
         throw new Error(`fidibus: the addon speaks of events that this version does not know (${kind}); rebuild it`)

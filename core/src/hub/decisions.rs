@@ -34,13 +34,11 @@ pub(super) struct Decision {
     pub(super) registration: Option<Registration>,
     /// The room that it is in from now on.
     pub(super) room: Option<Arc<RoomHandle>>,
-    /// The frame of the message that was admitted.
-    pub(super) frame: Option<Bytes>,
 }
 
 impl From<Completion> for Decision {
     fn from(completion: Completion) -> Self {
-        Self { completion, scope: None, registration: None, room: None, frame: None }
+        Self { completion, scope: None, registration: None, room: None }
     }
 }
 
@@ -229,15 +227,24 @@ fn refused_by_hub(error: &HubError) -> Decision {
     }
 }
 
-/// Asks the hooks that see a message before its room.
+/// Asks the hooks that see a message before its room. Where others see it after, it is given to the room from here,
+/// and the next one waits until they are through.
 pub(super) async fn admit(
     shared: Arc<Shared>,
     scope: Box<SessionScope>,
     message: Inbound,
     frame: Bytes,
+    room: Option<Arc<RoomHandle>>,
 ) -> Decision {
     match ask_admission(&shared, &scope, message, &frame).await {
-        Ok(message) => Decision { frame: Some(frame), ..Completion::Admitted(message).into() },
+        Ok(message) => match room.filter(|_| shared.hooks.wants(HookSet::AFTER_HANDLE_MESSAGE)) {
+            Some(room) => {
+                room.deliver(scope.session, message.clone());
+                tell_handled(&shared, &room, &scope, &message, &frame).await;
+                Completion::Dropped.into()
+            }
+            None => Completion::Admitted(message).into(),
+        },
         Err(rejection) => {
             shared.metrics.hook_errors_total.add(1);
             let error = error_chain(&rejection);
@@ -327,18 +334,18 @@ async fn refresh(shared: &Shared, scope: &mut SessionScope, token: &str) -> Resu
 }
 
 /// Tells `after_handle_message` once the room is through with what was sent to it before.
-pub(super) async fn tell_handled(
-    shared: Arc<Shared>,
-    room: Arc<RoomHandle>,
-    scope: Box<SessionScope>,
-    message: Inbound,
-    frame: Bytes,
+async fn tell_handled(
+    shared: &Shared,
+    room: &RoomHandle,
+    scope: &SessionScope,
+    message: &Inbound,
+    frame: &Bytes,
 ) {
     let (reply, handled) = oneshot::channel();
     room.send(Command::Open(reply));
     // Fires as well when handling failed, as Hocuspocus' does.
     let _ = handled.await;
-    let mut event = MessageEvent { scope: &scope, message: &message, frame: &frame };
+    let mut event = MessageEvent { scope, message, frame };
     if run_hooks!(shared.hooks, AFTER_HANDLE_MESSAGE, after_handle_message, &mut event).is_err() {
         shared.metrics.hook_errors_total.add(1);
     }

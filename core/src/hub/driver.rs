@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Notify;
 
@@ -21,7 +20,7 @@ use super::pace::Pace;
 use super::registry::{Command, RoomHandle};
 use super::transport::{FrameSink, Incoming, Transport};
 use crate::auth::{BoxFuture, Handshake, SECURITY};
-use crate::connection::{Completion, Connection, ConnectionOptions, Input, Output, Request, Ticket};
+use crate::connection::{Connection, ConnectionOptions, Input, Output, Request, Ticket};
 use crate::error::CloseReason;
 use crate::hooks::{HookSet, SessionScope};
 use crate::id::{ConnectionId, SessionKey};
@@ -101,11 +100,11 @@ pub(super) fn drive<T: Transport>(
 
 async fn run<T: Transport>(id: ConnectionId, mut driver: Box<Driver>, mut transport: Box<T>) -> CloseReason {
     transport.outbox(&driver.outbox);
-    driver.shared.connection_opened(id, &driver.outbox);
+    let presence = driver.shared.connection_opened(id, &driver.outbox);
     tracing::info!(connection = %id, activeConnections = driver.shared.metrics.connections_open.value(), "WebSocket client connected");
     let reason = driver.serve(&mut *transport).await;
     Box::pin(driver.end(&mut *transport, &reason)).await;
-    driver.shared.connection_closed(id);
+    drop(presence);
     tracing::info!(connection = %id, code = reason.code, reason = %reason.reason, activeConnections = driver.shared.metrics.connections_open.value(), "WebSocket client disconnected");
     reason
 }
@@ -153,7 +152,9 @@ impl Driver {
                 return reason;
             }
             let full_room = self.full_room();
-            let reading = full_room.is_none() && !self.outbox.is_full() && self.paused_until().is_none();
+            // A room may be about to write all of a full outbox by itself.
+            let full_outbox = self.outbox.is_full() && self.outbox.await_drained();
+            let reading = full_room.is_none() && !full_outbox && self.paused_until().is_none();
             if !reading {
                 // Whoever is not listened to is not to blame for its silence.
                 self.machine.forgive_silence(Instant::now());
@@ -297,8 +298,9 @@ impl Driver {
                 (session, Box::pin(decisions::join(shared, seat.scope.clone(), address, dialect, outbox)))
             }
             Request::Admit { session, message, frame } => {
-                let Some(scope) = self.scope(session) else { return };
-                (session, Box::pin(decisions::admit(shared, scope, message, frame)))
+                let Some(seat) = self.seats.iter().find(|seat| seat.session == session) else { return };
+                let (scope, room) = (seat.scope.clone(), seat.room.clone());
+                (session, Box::pin(decisions::admit(shared, scope, message, frame, room)))
             }
             Request::TokenSync { session, token } => {
                 let Some(scope) = self.scope(session) else { return };
@@ -319,7 +321,7 @@ impl Driver {
             self.pending = None;
             return None;
         };
-        let Decision { completion, scope, registration, room, frame } = decision;
+        let Decision { completion, scope, registration, room } = decision;
         match (scope, room) {
             (Some(scope), None) if self.machine.has_session(session) => {
                 self.keep_scope(session, scope, registration);
@@ -327,20 +329,8 @@ impl Driver {
             (_, Some(room)) => self.enter(session, room),
             (_, None) => {}
         }
-        let admitted = match (&completion, frame) {
-            (Completion::Admitted(message), Some(frame))
-                if self.shared.hooks.wants(HookSet::AFTER_HANDLE_MESSAGE) =>
-            {
-                Some((message.clone(), frame))
-            }
-            _ => None,
-        };
         self.machine.handle_input(Input::Completed(ticket, completion), Instant::now());
-        let close = self.carry_out();
-        if let Some((message, frame)) = admitted {
-            self.tell_handled(session, message, frame);
-        }
-        close
+        self.carry_out()
     }
 
     /// Keeps what a session was granted, fresh or changed.
@@ -394,21 +384,8 @@ impl Driver {
         room.send(Command::Leave(session));
         if self.shared.hooks.wants(HookSet::ON_DISCONNECT) {
             let shared = Arc::clone(&self.shared);
-            tokio::spawn(async move { tell_disconnected(&shared, &seat.scope).await });
-        }
-    }
-
-    /// Has `after_handle_message` told once the room is through with the message.
-    fn tell_handled(&self, session: SessionKey, message: Inbound, frame: Bytes) {
-        let Some(seat) = self.seats.iter().find(|seat| seat.session == session) else { return };
-        if let Some(room) = &seat.room {
-            tokio::spawn(decisions::tell_handled(
-                Arc::clone(&self.shared),
-                Arc::clone(room),
-                seat.scope.clone(),
-                message,
-                frame,
-            ));
+            // Sessions may end where no runtime is entered: where their socket's task is dropped.
+            self.shared.runtime.spawn(async move { tell_disconnected(&shared, &seat.scope).await });
         }
     }
 
@@ -435,7 +412,7 @@ impl Driver {
 
     /// Tells the rooms of conflated sessions that there is space again.
     fn tell_drained(&mut self) {
-        if self.lagging.is_empty() || self.outbox.bytes() > 0 {
+        if self.lagging.is_empty() || self.outbox.await_drained() {
             return;
         }
         for session in std::mem::take(&mut self.lagging) {
@@ -508,8 +485,22 @@ impl Driver {
                 break;
             }
         }
+        // Within a frame that was not taken whole, a close frame would be read as a part of it.
+        if self.outbox.close() {
+            transport.close(reason).await;
+        }
+    }
+}
+
+/// Ends the sessions also where the socket's task is dropped or panics in a hook: their rooms would keep
+/// them for ever. Without the machine, which may be what panicked.
+impl Drop for Driver {
+    fn drop(&mut self) {
         self.outbox.close();
-        transport.close(reason).await;
+        while let Some(seat) = self.seats.last() {
+            let session = seat.session;
+            self.leave(session, &CloseReason::GONE);
+        }
     }
 }
 
