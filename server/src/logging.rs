@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
+use fidibus_core::auth::SECURITY;
 use serde::Serializer;
 use serde::ser::SerializeMap;
 use serde_json::Value;
@@ -76,6 +77,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Console {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        if event.metadata().target() == SECURITY {
+            // What a fail2ban or a SIEM selects by.
+            fields.values.push(("security", true.into()));
+        }
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(SpanFields(outer)) = span.extensions().get() {
                 fields.values.extend(outer.values.iter().cloned());

@@ -16,6 +16,8 @@ const versions = {
 
 export const installations = Object.keys(versions).flatMap((version) => ["drizzle", "built-in"].map((adapter) => ({ version, adapter })));
 
+export const versionNames = Object.keys(versions);
+
 export const secret = "0123456789abcdef0123456789abcdef-Secr3t/+";
 
 // As the app's own schema has them: timestamps without a time zone.
@@ -58,7 +60,8 @@ async function createTables(database) {
   }
 }
 
-/** Starts it on a database; `baseURL` is what the app would call itself. */
+/** Starts it on a database, whose `pool` is a pool of pg or, for the built-in adapter, a file of node:sqlite; `baseURL` is what
+ * the app would call itself. */
 export async function startBetterAuth({ version, adapter }, database, baseURL = "https://draw.example") {
   const parts = versions[version];
   const [{ betterAuth }, { admin, bearer, jwt }, { toNodeHandler }] = await Promise.all([parts.core(), parts.plugins(), parts.node()]);

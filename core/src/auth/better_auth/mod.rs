@@ -6,6 +6,7 @@ mod postgres;
 mod secret;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod tables;
 
 #[cfg(feature = "postgres")]
@@ -13,6 +14,7 @@ pub use postgres::{ChangeListener, PostgresSessions};
 pub use secret::{SecretError, Secrets};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteSessions;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use tables::{AuthTables, TableNameError};
 
 /// Something that Better Auth changed, as its database tells it.

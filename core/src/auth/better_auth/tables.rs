@@ -76,14 +76,13 @@ impl Columns {
     }
 }
 
+/// The key set of an issuer that has no keys.
+pub(super) const NO_KEYS: &str = "{\"keys\":[]}";
+
 pub(super) const EXPIRES: [&str; 2] = ["expires_at", "expiresAt"];
 pub(super) const USER_ID: [&str; 2] = ["user_id", "userId"];
 pub(super) const BAN_EXPIRES: [&str; 2] = ["ban_expires", "banExpires"];
 pub(super) const IMPERSONATED_BY: [&str; 2] = ["impersonated_by", "impersonatedBy"];
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "sqlite")),
-    expect(dead_code, reason = "used by the databases")
-)]
 pub(super) const PUBLIC_KEY: [&str; 2] = ["public_key", "publicKey"];
 
 #[cfg(test)]

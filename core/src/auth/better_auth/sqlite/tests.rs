@@ -96,4 +96,6 @@ async fn a_file_that_is_not_there_is_an_error_not_a_denial() {
     assert!(sessions.sessions(&["t"]).await.is_err());
     let sessions = file("empty", "create table unrelated (id text)").await;
     assert!(sessions.sessions(&["t"]).await.is_err());
+    // But without the table of the JWT plugin there is simply no key.
+    assert_eq!(sessions.fetch().await.unwrap(), "{\"keys\":[]}");
 }
