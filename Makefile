@@ -56,7 +56,7 @@ deny: ## Licences, banned crates and their sources, by deny.toml
 
 .PHONY: test-rust
 test-rust: ## Unit, integration and doc tests of the workspace, some against yjs in Node
-	@$(TOOLS) node22 npm_ci core/tests/yjs
+	@$(TOOLS) node22 postgres npm_ci core/tests/yjs
 	$(CARGO_TEST) --workspace --all-features
 	cargo test --workspace --all-features --doc --quiet
 
@@ -81,11 +81,12 @@ test-provider: build ## The real providers from npm against the real binary
 
 .PHONY: test-auth
 test-auth: build ## Better Auth, both versions and adapters, on PostgreSQL against the real binary
-	@$(TOOLS) node22 npm_ci server/tests/provider npm_ci server/tests/auth
+	@$(TOOLS) node22 postgres npm_ci server/tests/provider npm_ci server/tests/auth
 	cd server/tests/auth && npm test --silent
 
 .PHONY: test-loss
 test-loss: build ## Kill the server and its database while clients type: nothing acknowledged is lost (short)
+	@$(TOOLS) postgres
 	$(CARGO_TARGET_DIR)/debug/loss --rounds 2 --fidibus $(FIDIBUS_BIN) \
 		--scenarios kill-sqlite,term-sqlite,stop-postgres,stop-postgres-kill,memory-acks
 

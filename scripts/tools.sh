@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, each tool once; says nothing about what is already there.
 #
-#   scripts/tools.sh TOOL...            node22 chromium redis nginx clang valgrind deny
+#   scripts/tools.sh TOOL...            node22 chromium redis nginx postgres clang valgrind deny
 #   scripts/tools.sh npm_ci DIRECTORY   the exact npm packages of one folder's lock file
 #
 # Tools of our own choosing go to .tools/ (git-ignored), pinned by version and hash; the rest comes from Debian.
@@ -76,6 +76,8 @@ deny() {
 chromium() { debian chromium chromium; }
 redis() { debian redis-server redis-server; }
 nginx() { debian nginx nginx-light; }
+# Debian keeps the server's programs out of the PATH; tests make clusters of their own with them.
+postgres() { compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || debian pg_lsclusters postgresql; }
 # With the runtime of the sanitizers, which is only recommended by the compiler.
 clang() { debian clang clang llvm "libclang-rt-$(clang_version)-dev"; }
 valgrind() { debian valgrind valgrind; }
@@ -97,14 +99,14 @@ npm_ci() {
     cp "$folder/package-lock.json" "$stamp"
 }
 
-[ $# -gt 0 ] || fail "name a tool: node22 chromium redis nginx clang valgrind deny, or npm_ci DIRECTORY"
+[ $# -gt 0 ] || fail "name a tool: node22 chromium redis nginx postgres clang valgrind deny, or npm_ci DIRECTORY"
 mkdir -p "$tools"
 # Two suites that start together must not unpack the same tool at once.
 exec 9>"$tools/lock"
 flock 9
 while [ $# -gt 0 ]; do
     case "$1" in
-    node22 | chromium | redis | nginx | clang | valgrind | deny) "$1" ;;
+    node22 | chromium | redis | nginx | postgres | clang | valgrind | deny) "$1" ;;
     npm_ci)
         [ $# -ge 2 ] || fail "npm_ci needs a directory"
         npm_ci "$(cd "$2" && pwd)"
