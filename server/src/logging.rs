@@ -44,6 +44,8 @@ pub fn install(config: LogConfig) {
     // Our own crates by the level asked for; of the others only what went wrong.
     let filter = Targets::new()
         .with_target("fidibus", LevelFilter::from_level(config.level))
+        // A slow statement is a figure (`/metrics`), not a warning with SQL in it.
+        .with_target("sqlx::query", LevelFilter::from_level(config.level.min(Level::ERROR)))
         .with_default(LevelFilter::from_level(config.level.min(Level::WARN)));
     let subscriber = Registry::default().with(Console { config }.with_filter(filter));
     // Fails only where a log is installed already, which is then the one to use.
