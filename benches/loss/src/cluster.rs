@@ -80,7 +80,11 @@ impl Cluster {
         let pid = pid.lines().next().context("postmaster.pid is empty")?.trim().to_owned();
         let children = Command::new("pgrep").args(["-P", &pid]).output().await?;
         let children = String::from_utf8_lossy(&children.stdout).into_owned();
-        run(Command::new("kill").arg(signal).arg(&pid).args(children.split_whitespace())).await
+        for child in children.split_whitespace() {
+            // A backend may end by itself meanwhile.
+            run(Command::new("kill").arg(signal).arg(child)).await.ok();
+        }
+        run(Command::new("kill").arg(signal).arg(&pid)).await
     }
 
     fn data(&self) -> PathBuf {
