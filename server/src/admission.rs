@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use fidibus_core::auth::SECURITY;
-use fidibus_core::auth::throttle::{Throttle, ThrottleLimits};
+use fidibus_core::auth::throttle::{Throttle, ThrottleLimits, network};
 
 /// What one address may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Admission {
     /// # Errors
     /// There is none.
     pub fn admit(self: &Arc<Self>, ip: Option<IpAddr>, now: Instant) -> Result<Option<Place>, Refusal> {
-        let Some(ip) = ip else { return Ok(None) };
+        let Some(ip) = ip.map(network) else { return Ok(None) };
         self.find_place(ip, now).map(Some).inspect_err(|refusal| {
             self.refused.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(target: SECURITY, clientIp = %ip, ?refusal, "Connection refused");
@@ -124,13 +124,16 @@ mod tests {
         let (admission, now) = (Arc::new(Admission::new(limits)), Instant::now());
         let admit = |last| admission.admit(Some(IpAddr::from([10, 0, 0, last])), now);
         let first = admit(1).unwrap();
-        let _second = admit(1).unwrap();
+        let second = admit(1).unwrap();
         assert_eq!(admit(1).unwrap_err(), Refusal::TooMany);
         let other = admit(2).unwrap();
-        drop((first, other));
+        drop((first, second, other));
         assert!(admit(1).is_ok() && admission.admit(None, now).unwrap().is_none());
         assert_eq!(admission.refused_total(), 1);
-        assert_eq!(admission.lock().len(), 1, "addresses without connections are forgotten");
+        assert_eq!(admission.lock().len(), 0, "addresses without connections are forgotten");
+        let v6 = |text: &str| admission.admit(Some(text.parse().unwrap()), now);
+        let _held = (v6("2001:db8::1").unwrap(), v6("2001:db8::2").unwrap());
+        assert!(v6("2001:db8::3").is_err() && v6("2001:db8:0:1::1").is_ok(), "one host has a whole network");
     }
 
     #[test]

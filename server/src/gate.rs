@@ -28,7 +28,7 @@ pub async fn refuse(hub: &Hub, handshake: &Handshake) -> Option<Answer> {
         Err(AuthError::Denied { .. }) => StatusCode::TOO_MANY_REQUESTS,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    tracing::warn!(target: SECURITY, documentName = %document, clientIp = ?handshake.client_ip, status = status.as_u16(), "WebSocket authentication failed");
+    tracing::warn!(target: SECURITY, documentName = %document, clientIp = handshake.client_ip.map(tracing::field::display), status = status.as_u16(), "WebSocket authentication failed");
     Some(answer(status))
 }
 

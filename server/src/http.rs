@@ -205,7 +205,7 @@ fn upgrade(mut request: Request<Incoming>, path: &str, socket: &Arc<Socket>) -> 
         let handshake = Arc::new(handshake(&request, path, client_ip));
         tokio::spawn(serve_websocket(upgrade, handshake, Arc::clone(socket), place));
     } else {
-        tracing::warn!(target: SECURITY, clientIp = ?client_ip, "WebSocket refused: origin not allowed");
+        tracing::warn!(target: SECURITY, clientIp = client_ip.map(tracing::field::display), "WebSocket refused: origin not allowed");
         tokio::spawn(refuse_origin(upgrade, Arc::clone(socket)));
     }
     answer

@@ -82,7 +82,7 @@ impl Throttle {
 }
 
 /// What counts as one address: a host over IPv4, a /64 over IPv6, where one host has as many as it likes.
-fn network(ip: IpAddr) -> IpAddr {
+pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
         ip => ip,

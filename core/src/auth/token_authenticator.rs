@@ -1,6 +1,7 @@
 //! Decides by tokens: login sessions in a database, and JWTs. Finds the credential, proves it, and asks the
 //! policy; judges open sessions again in batches.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -224,13 +225,15 @@ impl TokenAuthenticator {
             list.sort_unstable();
             list.dedup();
         }
-        let (mut sessions, mut rows) = (Vec::new(), Vec::new());
+        let (mut sessions, mut rows) = (HashMap::new(), HashMap::new());
         if let Some(known) = &self.sessions {
             if !tokens.is_empty() {
-                sessions = known.source.sessions(&tokens).await?;
+                let found = known.source.sessions(&tokens).await?.into_iter();
+                sessions = found.map(|row| (row.token.clone(), row)).collect();
             }
             if !users.is_empty() {
-                rows = known.source.users(&users).await?;
+                let found = known.source.users(&users).await?.into_iter();
+                rows = found.map(|row| (row.id.clone(), row)).collect();
             }
         }
         let mut verdicts = Vec::with_capacity(standing.len());
@@ -247,17 +250,16 @@ impl TokenAuthenticator {
         &self,
         standing: &Standing,
         proof: &Proof,
-        sessions: &[SessionRow],
-        users: &[UserRow],
+        sessions: &HashMap<String, SessionRow>,
+        users: &HashMap<String, UserRow>,
     ) -> Result<Grant, AuthError> {
         let identity = match &proof.kind {
             ProofKind::Session(token) => {
-                let row = sessions.iter().find(|row| row.token == **token);
-                session_identity(row.cloned().ok_or(AuthError::unauthorized())?)?
+                let row = sessions.get(&**token).cloned();
+                session_identity(row.ok_or(AuthError::unauthorized())?)?
             }
             ProofKind::Jwt(identity) if self.sessions.is_some() => {
-                let row = users.iter().find(|row| row.id == *identity.user);
-                user_identity((**identity).clone(), row.cloned())?
+                user_identity((**identity).clone(), users.get(&*identity.user).cloned())?
             }
             ProofKind::Jwt(identity) => (**identity).clone(),
         };

@@ -126,7 +126,7 @@ fn refused_by_authenticator(shared: &Shared, scope: &SessionScope, error: &AuthE
     match error {
         AuthError::Denied { reason, close } => {
             shared.metrics.auth_denied_total.add(1);
-            tracing::warn!(target: SECURITY, documentName = %document, socketId = %scope.session.connection, clientIp = ?scope.handshake.client_ip, code = close.code, reason = %reason, "WebSocket authentication failed");
+            tracing::warn!(target: SECURITY, documentName = %document, socketId = %scope.session.connection, clientIp = scope.handshake.client_ip.map(tracing::field::display), code = close.code, reason = %reason, "WebSocket authentication failed");
             denied(reason.clone(), close.clone())
         }
         AuthError::Unavailable(_) => {

@@ -231,7 +231,7 @@ impl Driver {
             }
             if self.pace.as_ref().is_some_and(|pace| pace.is_excessive(now)) {
                 self.shared.metrics.rate_closes_total.add(1);
-                tracing::warn!(target: SECURITY, clientIp = ?self.handshake.client_ip, "A connection sends too fast and is closed");
+                tracing::warn!(target: SECURITY, clientIp = self.handshake.client_ip.map(tracing::field::display), "A connection sends too fast and is closed");
                 return Some(CloseReason::TOO_FAST);
             }
             // What is taken from the transport has to be handled, so nothing is taken for a pass that

@@ -246,13 +246,19 @@ fn engine(
     let acks = [("commit", Some(AckMode::Commit)), ("memory", Some(AckMode::Memory)), ("auto", None)];
     let debounce = millis(layers.lenient_number("WS_DEBOUNCE_MS", 1000, 1..=MS_MAX)?);
     let debounce_max = millis(layers.lenient_number("WS_MAX_DEBOUNCE_MS", 5000, 1..=MS_MAX)?);
+    let timeout_ms = layers.number("WS_TIMEOUT_MS", 60_000, 100..=MS_MAX)?;
+    // Whoever asks for credentials need not wait long for them.
+    let open = matches!(auth, AuthChoice::None { .. });
+    let unauthenticated_ms = if open { timeout_ms } else { timeout_ms.min(10_000) };
+    let unauthenticated_ms = layers.number("WS_AUTH_TIMEOUT_MS", unauthenticated_ms, 100..=MS_MAX)?;
     let document_bytes_max = layers.lenient_number("WS_MAX_DOCUMENT_BYTES", 10 * MIB, 1024..=1024 * MIB)?;
     Ok(Config {
         dialect: layers.choice("WS_PROTOCOL", "auto", &dialects)?,
-        // Providers of 2.x that have no token send no Auth message. Where tokens are asked for, what they
-        // send instead waits for one, as Hocuspocus has it with an onAuthenticate hook.
+        // Providers of 2.x that have no token send no Auth message; their handshake may hold a credential all
+        // the same. Where only tokens count that a program knows, what they send waits for one, as Hocuspocus
+        // has it with an onAuthenticate hook.
         token_optional: !matches!(auth, AuthChoice::Static(_)),
-        timeout: millis(layers.number("WS_TIMEOUT_MS", 60_000, 100..=MS_MAX)?),
+        timeout: millis(timeout_ms),
         debounce,
         // The app lets both be set apart; a maximum below the debounce would never let it run out.
         debounce_max: debounce_max.max(debounce),
@@ -261,6 +267,7 @@ fn engine(
         limits: Limits {
             document_bytes_max: size(document_bytes_max),
             message_bytes_max,
+            unauthenticated_max: Some(millis(unauthenticated_ms)),
             ..limits(layers, production)?
         },
         ..Config::default()
@@ -283,7 +290,6 @@ fn limits(layers: &mut Layers, production: bool) -> Result<Limits, ConfigError> 
         updates_per_second_max: updates.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
         bytes_per_second_max: bytes.map(size),
         push_max: millis(layers.number("WS_MAX_PUSH_MS", 30_000, 1000..=MS_MAX)?),
-        unauthenticated_max: Some(millis(layers.number("WS_AUTH_TIMEOUT_MS", 10_000, 100..=MS_MAX)?)),
         outbox_bytes_max: size(layers.number("WS_MAX_OUTBOX_BYTES", MIB, 64 * 1024..=1024 * MIB)?),
         stall_max: millis(layers.number("WS_STALL_MS", 30_000, 100..=MS_MAX)?),
         ..Limits::default()

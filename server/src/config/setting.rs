@@ -165,7 +165,7 @@ pub const SETTINGS: &[Setting] = &[
         "Documents open on one socket"]),
     setting(["WS_MAX_AWARENESS_BYTES", "max-awareness-bytes"], LIMITS, ["BYTES", "1048576",
         "Awareness state of one client"]),
-    setting(["WS_AUTH_TIMEOUT_MS", "auth-timeout-ms"], LIMITS, ["MS", "10000",
+    setting(["WS_AUTH_TIMEOUT_MS", "auth-timeout-ms"], LIMITS, ["MS", "10000; WS_TIMEOUT_MS with WS_AUTH=none",
         "Time for a client to be let in"]),
 
     setting(["WS_WEBHOOK_URL", "webhook-url"], WEBHOOKS, ["URL", "",
