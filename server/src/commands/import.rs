@@ -120,6 +120,8 @@ async fn import(store: &dyn DocumentStore, source: Source, dry_run: bool) -> Res
                 report.documents += 1;
                 report.bytes += bytes;
             }
+            // The database is away or full: the next documents would fare no better.
+            Err(CommandError::Store(error)) if error.retryable => return Err(error.into()),
             Err(error) => {
                 report.failed += 1;
                 output::complain(&bar, &format!("{}: {}", output::shown(&name), chain(&error)));
@@ -146,7 +148,10 @@ async fn put(
         fidibus_core::log::scan_update(&update)
             .map_err(|error| CommandError::Content(format!("not a Yjs update v1: {error}")))?;
     } else {
-        store.store(&document, update, &[]).await?;
+        store.store(&document, update, &[]).await.map_err(|error| match error.retryable {
+            true => CommandError::Store(error),
+            false => CommandError::Content(error.source.to_string()),
+        })?;
     }
     Ok(bytes)
 }

@@ -55,9 +55,10 @@ impl Table {
         self.table.split('.').map(quoted).collect::<Vec<_>>().join(".")
     }
 
-    fn rows(&self, text: &str) -> String {
+    fn rows(&self) -> String {
         let (name, data) = (quoted(&self.name_column), quoted(&self.data_column));
-        format!("select cast({name} as {text}), {data} from {}", self.from_clause())
+        // By a qualified name: SQLite takes a plain one that it does not know for a text.
+        format!("select cast(t.{name} as text), t.{data} from {} t", self.from_clause())
     }
 }
 
@@ -163,7 +164,7 @@ pub(super) async fn database(
             .map_err(failed)?;
             match table {
                 None if ours => store(choice, storage).await,
-                table => rows(connection, place, table.unwrap_or_else(hocuspocus), "text").await,
+                table => rows(connection, place, table.unwrap_or_else(hocuspocus)).await,
             }
         }
         StoreChoice::Postgres(url) => {
@@ -175,19 +176,14 @@ pub(super) async fn database(
                 .map_err(failed)?;
             match table {
                 None if ours => store(choice, storage).await,
-                table => rows(connection, place, table.unwrap_or_else(hocuspocus), "text").await,
+                table => rows(connection, place, table.unwrap_or_else(hocuspocus)).await,
             }
         }
     }
 }
 
 /// The rows of a table, each a document.
-async fn rows<C>(
-    mut connection: C,
-    place: String,
-    table: Table,
-    text: &'static str,
-) -> Result<Source, CommandError>
+async fn rows<C>(mut connection: C, place: String, table: Table) -> Result<Source, CommandError>
 where
     C: sqlx::Connection + 'static,
     for<'c> &'c mut C: Executor<'c, Database = C::Database>,
@@ -203,7 +199,7 @@ where
         sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut connection).await.map_err(failed)?;
     let (sender, entries) = channel(AHEAD_MAX);
     tokio::spawn(async move {
-        let sql = table.rows(text);
+        let sql = table.rows();
         if let Err(source) = send_rows(&mut connection, sql, &sender).await {
             // Nobody listens any more: then nobody misses it.
             let _ = sender.send(Err(CommandError::Source { place, source })).await;
