@@ -99,6 +99,21 @@ fn many_that_wait_for_one() {
 }
 
 #[test]
+fn structs_that_shrink_to_nothing_leave_nothing() {
+    let mut log = StructLog::new(LogOptions::default());
+    for client in 1..100 {
+        let mut out = vec![1];
+        uint(&mut out, BYTES as u64 / 2);
+        out.extend([client, 0]);
+        (0..BYTES / 2).for_each(|_| out.extend([0, 1]));
+        out.push(0);
+        assert!(log.apply(&out).is_ok_and(|applied| applied.verdict == Verdict::New));
+    }
+    log.trim_journal(log.cursor());
+    assert!(log.memory_bytes() < 2 * BYTES, "{} bytes for a hundred GC structs", log.memory_bytes());
+}
+
+#[test]
 fn blocks_in_the_worst_order() {
     // Every block follows the next one, and the last one needs nothing: as deep as it goes.
     let count = BYTES as u64 / 14;

@@ -14,6 +14,9 @@ const RUN_BYTES_MAX: usize = 2048;
 const MARK_STRUCTS: u32 = 32;
 const MARK_BYTES: usize = 4096;
 
+/// Spare bytes that are not worth giving back.
+const SPARE_BYTES: usize = 1024;
+
 /// Where a struct starts: an entry of the sparse index.
 #[derive(Clone, Copy, Default)]
 struct Mark {
@@ -76,6 +79,14 @@ impl ClientLog {
     /// Makes room for `bytes` more at once.
     pub(super) fn reserve(&mut self, bytes: usize) {
         self.bytes.reserve_exact(bytes);
+    }
+
+    /// Gives back what was reserved in vain: structs that were squashed take less than they took in their update.
+    pub(super) fn shrink_spare(&mut self) {
+        let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
+        if capacity - len > (len / 4).max(SPARE_BYTES) {
+            self.bytes.shrink_to(len + len / 8);
+        }
     }
 
     /// Gives back what growing ahead has taken.

@@ -241,6 +241,9 @@ impl StructLog {
         if let Some(runs) = runs.as_mut_slice() {
             resolve::resolve(update, runs, self)?;
             for run in runs {
+                if let Some(slot) = self.slot(run.client) {
+                    self.clients[slot].shrink_spare();
+                }
                 let Some(need) = run.need else { continue };
                 parked = true;
                 pending::parts_of_run(update, run, need, |need, part, end| {
@@ -296,6 +299,9 @@ impl StructLog {
             while let Some((mut part, end)) = self.pending.take_ready(client, clock) {
                 ready = true;
                 resolve::resolve(&part.update, std::slice::from_mut(&mut part.run), self)?;
+                if let Some(slot) = self.slot(part.run.client) {
+                    self.clients[slot].shrink_spare();
+                }
                 if let Some(need) = part.run.need {
                     self.pending.park(need, part, end);
                 }
