@@ -55,6 +55,7 @@ export class ClientConnection<Context = any> {
 
   readonly websocket: WebSocketLike
 
+  #closed = false
   readonly #request: () => Request
   #requestMade: Request | undefined
   readonly #instance: Hocuspocus<Context>
@@ -138,6 +139,7 @@ export class ClientConnection<Context = any> {
   /** The engine is done with the socket. */
   ended(code: number, reason: string): void {
     const { websocket } = this
+    this.#closed = true
     if (websocket instanceof NativeSocket) {
       websocket.readyState = WsReadyStates.Closed
       return
@@ -145,6 +147,11 @@ export class ClientConnection<Context = any> {
     if (websocket.readyState !== WsReadyStates.Closing && websocket.readyState !== WsReadyStates.Closed) {
       websocket.close(code, reason)
     }
+  }
+
+  /** Closed, and all that it opened has left. */
+  get isOver(): boolean {
+    return this.#closed && ![...this.sessions.values()].some(({ connection }) => connection !== undefined)
   }
 
   /** Begins a session. */

@@ -222,14 +222,23 @@ export class EngineEvents {
     const connection = found?.session.connection
     if (connection !== undefined && connection.document === document) {
       document?.[LINK]?.departed.set(keyOf(id), connection)
-      if (connection.left()) return
+      const news = connection.left()
+      if (found) this.#forget(found.client)
+      if (news) return
     }
     found?.client.sessions.delete(id.number)
+    if (found) this.#forget(found.client)
     const link = document?.[LINK]
     if (document === undefined || link === undefined) return
     // One that JavaScript closed itself, or that never got as far as a connection.
     if (link.leaving > 0) link.leaving -= 1
     this.#instance.reconsider(document)
+  }
+
+  /** A socket that ended is forgotten after the last of its sessions left its room, which may be later. */
+  #forget(client: ClientConnection): void {
+    if (!client.isOver || !this.sockets.delete(client.id)) return
+    this.letGo()
   }
 
   #ended(id: number): void {
@@ -243,9 +252,8 @@ export class EngineEvents {
   #socketClosed(id: number, code: number, reason: string): void {
     const client = this.sockets.get(id)
     if (client === undefined) return
-    this.sockets.delete(id)
     client.ended(code, reason)
-    this.letGo()
+    this.#forget(client)
   }
 
   #gate(ticket: number, id: SessionId | undefined, ask: (connection: Connection) => Promise<any>): void {
