@@ -6,6 +6,7 @@
 // --forbid: an update that holds this word is rejected, and its client closed with 4010.
 // Ends on SIGTERM and SIGINT, after everything is saved.
 #include <atomic>
+#include <cctype>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -148,11 +149,11 @@ std::string header(lws *socket, lws_token_indexes token) {
     return value;
 }
 
-// libwebsockets decodes the path; the hub wants it as it was sent.
-std::string encoded(const std::string &path) {
+// Escapes what a URL cannot hold.
+std::string encoded(const std::string &text) {
     std::string out;
-    for (unsigned char byte : path) {
-        if (std::isalnum(byte) || std::strchr("-._~/!$&'()*+,;=:@", byte) != nullptr) {
+    for (unsigned char byte : text) {
+        if (std::isalnum(byte) || std::strchr("-._~/!$'()*+,;=:@", byte) != nullptr) {
             out.push_back(static_cast<char>(byte));
         } else {
             char escape[4];
@@ -163,9 +164,19 @@ std::string encoded(const std::string &path) {
     return out;
 }
 
+// libwebsockets decodes paths and queries, and cuts them at each '&'; the hub wants them as they were sent.
+std::string joined(lws *socket, lws_token_indexes token) {
+    std::string out;
+    char part[4096];
+    for (int index = 0; lws_hdr_copy_fragment(socket, part, sizeof part, token, index) >= 0; index++) {
+        out += (index > 0 ? "&" : "") + encoded(part);
+    }
+    return out;
+}
+
 void Host::open(lws *socket, Session **session) {
-    std::string uri = encoded(header(socket, WSI_TOKEN_GET_URI));
-    std::string query = header(socket, WSI_TOKEN_HTTP_URI_ARGS);
+    std::string uri = joined(socket, WSI_TOKEN_GET_URI);
+    std::string query = joined(socket, WSI_TOKEN_HTTP_URI_ARGS);
     if (!query.empty()) {
         uri += "?" + query;
     }
