@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
@@ -81,7 +82,10 @@ impl Writer {
     /// Connects, syncs and types, again and again, until the task is aborted.
     pub async fn run(&self, url: &str) {
         loop {
-            if let Ok((socket, _)) = tokio_tungstenite::connect_async(url).await {
+            // A document may be larger than what the library takes by default.
+            let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+            let connected = tokio_tungstenite::connect_async_with_config(url, Some(config), true).await;
+            if let Ok((socket, _)) = connected {
                 // However it ends: the next round begins with a sync, as a provider's does.
                 let _ = self.converse(socket).await;
             }
