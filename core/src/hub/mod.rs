@@ -16,6 +16,7 @@ mod loading;
 mod notices;
 mod observer;
 mod pace;
+mod panics;
 mod quarantine;
 mod recheck;
 mod registry;
@@ -91,13 +92,15 @@ impl Shared {
         ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn connection_opened(&self, id: ConnectionId, outbox: &Arc<Outbox>) {
+    /// Counts a connection for as long as the answer lives.
+    fn connection_opened(self: &Arc<Self>, id: ConnectionId, outbox: &Arc<Outbox>) -> Presence {
         self.metrics.connections_total.add(1);
         self.metrics.connections_open.add(1);
         self.lock_connections().insert(id, Arc::clone(outbox));
         if self.is_shutting_down() {
             outbox.post(Note::CloseConnection(CloseReason::SERVICE_RESTART));
         }
+        Presence { shared: Arc::clone(self), id }
     }
 
     fn connection_closed(&self, id: ConnectionId) {
@@ -130,16 +133,33 @@ impl Shared {
         if self.is_shutting_down() {
             return Err(HubError::ShuttingDown);
         }
-        self.registry.open(document, |handle| {
+        let pin = self.registry.open(document, |handle| {
             let opener =
                 opener.filter(|_| self.hooks.wants(HookSet::ON_LOAD_DOCUMENT)).cloned().map(Box::new);
             tokio::spawn(room_task::run(Arc::clone(self), handle, opener));
-        })
+        })?;
+        if self.is_shutting_down() {
+            // A shutdown that began meanwhile may have looked for rooms before this one was there.
+            pin.room().send(Command::Shutdown);
+        }
+        Ok(pin)
     }
 
     fn lock_connections(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionId, Arc<Outbox>>> {
         // The map is whole between any two statements.
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that is open; dropped with its task, however that ends.
+struct Presence {
+    shared: Arc<Shared>,
+    id: ConnectionId,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.shared.connection_closed(self.id);
     }
 }
 

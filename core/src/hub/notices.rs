@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::error_chain;
+use super::panics::contain;
 use super::registry::RoomHandle;
 use crate::hooks::{
     AwarenessEvent, ChangeEvent, HookSet, Rejection, SessionEvent, SessionScope, StatelessEvent, run_hooks,
@@ -52,7 +53,11 @@ impl Notices {
         tokio::spawn(async move {
             while let Some(notice) = receiver.recv().await {
                 let bytes = notice.bytes();
-                tell(&shared, room.name(), notice).await;
+                // Also after a panic: what waits would hold up the room's readers for ever.
+                if let Err(panic) = contain(tell(&shared, room.name(), notice)).await {
+                    shared.metrics.hook_errors_total.add(1);
+                    tracing::error!(document = %room.name(), error = %panic, "Hook failed");
+                }
                 room.release(bytes);
             }
         });

@@ -112,16 +112,21 @@ impl RoomHandle {
         }
     }
 
-    /// Whether readers have to wait.
+    /// Whether readers have to wait. Not for a room that has ended: nothing leaves it any more.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting_bytes.load(Ordering::Acquire) > self.waiting_bytes_max
+        self.waiting_bytes.load(Ordering::Acquire) > self.waiting_bytes_max && !self.inbox.is_closed()
+    }
+
+    /// Whether somebody keeps it loaded who is no session.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pins.load(Ordering::Acquire) > 0
     }
 
     /// Waits until readers may go on.
     pub(super) async fn opened(&self) {
         loop {
             let opened = self.opened.notified();
-            if !self.is_full() || self.inbox.is_closed() {
+            if !self.is_full() {
                 return;
             }
             opened.await;
@@ -217,7 +222,7 @@ impl Registry {
     /// Removes a room that nobody is on the way to; `false`: somebody is.
     pub(super) fn remove_unpinned(&self, room: &Arc<RoomHandle>) -> bool {
         let mut shard = self.lock(&room.name);
-        if room.pins.load(Ordering::Acquire) > 0 {
+        if room.is_pinned() {
             return false;
         }
         self.remove_from(&mut shard, room);

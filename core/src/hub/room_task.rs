@@ -15,10 +15,11 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::follower::{Held, RoomFollower};
 use super::loading::{load, save};
 use super::notices::{Notice, Notices};
+use super::panics::{Panic, contain};
 use super::registry::{Command, Join, RoomHandle};
 use super::{Shared, error_chain};
 use crate::cluster::{ClusterMessage, Subscription};
-use crate::error::{CloseReason, HubError};
+use crate::error::{CloseReason, HubError, StoreError};
 use crate::hooks::{DocumentEvent, HookSet, SessionScope, run_hooks};
 use crate::id::SessionKey;
 use crate::room::{Note, Origin, Room, RoomOutput, Saver};
@@ -30,9 +31,11 @@ const UNLOAD_RETRY: Duration = Duration::from_secs(5);
 
 /// Loads a document and runs its room to the end. Its entry stands in the registry already.
 pub(super) async fn run(shared: Arc<Shared>, handle: Arc<RoomHandle>, opener: Option<Box<SessionScope>>) {
-    let ending = Ending(Arc::clone(&handle));
+    let ending = Ending { shared: Arc::clone(&shared), handle: Arc::clone(&handle) };
     // Boxed, as all that happens once or seldom: ten thousand idle rooms would each keep space for it.
-    let loaded = Box::pin(load(&shared, handle.name(), opener.as_deref())).await;
+    let loaded = Box::pin(contain(load(&shared, handle.name(), opener.as_deref()))).await;
+    let panicked = |panic| Err(HubError::Load(Arc::new(StoreError::permanent(shared.store.name(), panic))));
+    let loaded = loaded.unwrap_or_else(panicked);
     drop(opener);
     match loaded {
         Ok(loaded) => {
@@ -40,7 +43,7 @@ pub(super) async fn run(shared: Arc<Shared>, handle: Arc<RoomHandle>, opener: Op
             let mut task = Box::new(RoomTask::new(shared, handle, loaded.room, saver));
             task.serve().await;
             drop(task);
-            refuse_all(&ending.0, &HubError::Unloaded);
+            refuse_all(&ending.handle, &HubError::Unloaded);
         }
         Err(error) => {
             shared.metrics.load_failures_total.add(1);
@@ -66,12 +69,17 @@ fn refuse_all(handle: &RoomHandle, error: &HubError) {
     }
 }
 
-/// Ends the inbox also where the task is dropped with its runtime: nobody is to wait for an answer then.
-struct Ending(Arc<RoomHandle>);
+/// Ends the inbox also where the task panics in a hook or is dropped with its runtime: nobody is to wait for
+/// an answer then, and the next who comes has the document loaded anew.
+struct Ending {
+    shared: Arc<Shared>,
+    handle: Arc<RoomHandle>,
+}
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        drop(self.0.inbox().close());
+        self.shared.registry.remove(&self.handle);
+        drop(self.handle.inbox().close());
     }
 }
 
@@ -189,13 +197,9 @@ impl RoomTask {
         match turn {
             Ok(()) => Next::GoOn,
             Err(panic) => {
-                let message = panic.downcast_ref::<String>().map(String::as_str);
-                let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-                tracing::error!(document = %self.room.name(), message, "Room failed; its sessions are closed, it is loaded anew by the next");
+                let error = Panic::new(&*panic);
+                tracing::error!(document = %self.room.name(), %error, "Room failed; its sessions are closed, it is loaded anew by the next");
                 self.shared.metrics.room_panics_total.add(1);
-                for (session, outbox) in self.room.sessions() {
-                    outbox.post(Note::CloseSession(session, CloseReason::RESET_CONNECTION));
-                }
                 self.shared.registry.remove(&self.handle);
                 Next::End
             }
@@ -204,6 +208,8 @@ impl RoomTask {
 
     fn turn(&mut self, commands: &mut Vec<Command>) {
         let now = Instant::now();
+        // A moment that has passed would wake the task again and again.
+        self.kept_until = self.kept_until.filter(|until| *until > now);
         if commands.is_empty() {
             self.quiet_down(now);
         } else {
@@ -361,7 +367,12 @@ impl RoomTask {
         let folded = self.saver.begin(self.version, snapshot.len(), complete).to_vec();
         let (shared, handle) = (Arc::clone(&self.shared), Arc::clone(&self.handle));
         tokio::spawn(async move {
-            let saved = save(&shared, handle.name(), snapshot, &folded).await;
+            let saved = contain(save(&shared, handle.name(), snapshot, &folded)).await;
+            let saved = saved.unwrap_or_else(|panic| {
+                shared.metrics.store_failures_total.add(1);
+                tracing::error!(document = %handle.name(), error = %panic, "Document could not be stored; it stays in memory and is stored again later");
+                false
+            });
             handle.send(Command::Saved(saved));
         });
     }
@@ -412,15 +423,14 @@ impl RoomTask {
         }
         // A shutdown does not wait for a database that is away when nothing would be lost.
         let given_up = self.shutdown && logged && self.saver.failures() > 0;
-        self.room.subscribers() == 0 && (!dirty || given_up)
+        self.room.subscribers() == 0 && !self.handle.is_pinned() && (!dirty || given_up)
     }
 
     /// Unloads the document, unless hooks keep it or somebody is on the way to it.
     async fn unload(&mut self) -> Next {
         let now = Instant::now();
-        if !self.shutdown && (self.kept_until.is_some_and(|until| until > now) || !self.hooks_let_go().await)
-        {
-            self.kept_until = self.kept_until.filter(|until| *until > now).or(Some(now + UNLOAD_RETRY));
+        if !self.shutdown && (self.kept_until.is_some() || !self.hooks_let_go().await) {
+            self.kept_until.get_or_insert(now + UNLOAD_RETRY);
             return Next::GoOn;
         }
         if !self.shared.registry.remove_unpinned(&self.handle) {
@@ -455,6 +465,10 @@ impl RoomTask {
 impl Drop for RoomTask {
     fn drop(&mut self) {
         self.shared.metrics.documents_loaded.sub(1);
+        // Only where the room failed, or its task was dropped.
+        for (session, outbox) in self.room.sessions() {
+            outbox.post(Note::CloseSession(session, CloseReason::RESET_CONNECTION));
+        }
         if let Some(follower) = &mut self.follower {
             follower.ended();
         }

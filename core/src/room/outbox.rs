@@ -116,6 +116,8 @@ struct Queue {
     /// When the socket last took something, or when the queue became non-empty.
     progress_at: Option<Instant>,
     notes: Vec<Note>,
+    /// The connection's task wants to be woken when all is written, whoever writes it.
+    awaited: bool,
 }
 
 /// The outgoing side of one connection, shared by its rooms and its own task.
@@ -163,10 +165,11 @@ impl Outbox {
     /// Queues a frame whatever the bound: for replies, whose number the reader's pause bounds.
     /// Frames for a closed outbox vanish.
     pub fn push(&self, frame: Frame, now: Instant) {
-        if self.closed.load(Ordering::Acquire) {
+        let mut queue = self.lock();
+        // Under the lock: what came between a look at it and the end would be written behind the end.
+        if self.is_closed() {
             return;
         }
-        let mut queue = self.lock();
         if queue.frames.is_empty() {
             queue.progress_at = Some(now);
         }
@@ -199,12 +202,23 @@ impl Outbox {
         self.lock().progress_at
     }
 
+    /// Whether anything is queued; if so, the sink is woken once when nothing is any more, whoever has
+    /// written it. Without that, frames that a room's task queues and writes by itself leave no trace.
+    pub fn await_drained(&self) -> bool {
+        let mut queue = self.lock();
+        queue.awaited = !queue.frames.is_empty();
+        queue.awaited
+    }
+
     /// Leaves a note and wakes the connection.
     pub fn post(&self, note: Note) {
-        if self.closed.load(Ordering::Acquire) {
-            return;
+        {
+            let mut queue = self.lock();
+            if self.is_closed() {
+                return;
+            }
+            queue.notes.push(note);
         }
-        self.lock().notes.push(note);
         self.sink.wake();
     }
 
@@ -213,11 +227,14 @@ impl Outbox {
         std::mem::take(&mut self.lock().notes)
     }
 
-    /// Ends it: drops what is queued, takes nothing more.
-    pub fn close(&self) {
+    /// Ends it: drops what is queued, takes and writes nothing more. Whether it ended between two frames:
+    /// where not, nothing that follows on the socket can be understood.
+    pub fn close(&self) -> bool {
+        let mut queue = self.lock();
         self.closed.store(true, Ordering::Release);
-        *self.lock() = Queue::default();
         self.bytes.store(0, Ordering::Release);
+        let queue = std::mem::take(&mut *queue);
+        queue.front_written == 0
     }
 
     /// Takes the oldest frame: for fronts that carry frames, not bytes. Taking the last one ends the
@@ -226,10 +243,15 @@ impl Outbox {
         let mut queue = self.lock();
         let frame = queue.frames.pop_front()?;
         self.bytes.fetch_sub(frame.len(), Ordering::AcqRel);
-        if queue.frames.is_empty() {
-            self.drained(&mut queue);
+        let awaited = if queue.frames.is_empty() {
+            self.drained(&mut queue)
         } else {
             queue.progress_at = Some(now);
+            false
+        };
+        drop(queue);
+        if awaited {
+            self.sink.wake();
         }
         Some(frame)
     }
@@ -240,17 +262,22 @@ impl Outbox {
     /// # Errors
     /// What the sink says, but for `WouldBlock`, which is [`Written::Blocked`].
     pub fn flush(&self, now: Instant) -> io::Result<Written> {
-        let mut newly_blocked = false;
-        let written = self.write_queue(now, &mut newly_blocked);
+        let (mut newly_blocked, mut awaited) = (false, false);
+        let written = self.write_queue(now, &mut newly_blocked, &mut awaited);
         if newly_blocked {
             self.sink.refused();
-        } else if written.is_err() {
+        } else if awaited || written.is_err() {
             self.sink.wake();
         }
         written
     }
 
-    fn write_queue(&self, now: Instant, newly_blocked: &mut bool) -> io::Result<Written> {
+    fn write_queue(
+        &self,
+        now: Instant,
+        newly_blocked: &mut bool,
+        awaited: &mut bool,
+    ) -> io::Result<Written> {
         let mut queue = self.lock();
         if self.framing == Framing::Whole && !queue.frames.is_empty() {
             *newly_blocked = !self.blocked.swap(true, Ordering::AcqRel);
@@ -274,17 +301,19 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        self.drained(&mut queue);
+        *awaited = self.drained(&mut queue);
         Ok(Written::All)
     }
 
-    fn drained(&self, queue: &mut Queue) {
+    /// Notes that nothing is queued any more; whether somebody is to be woken for it.
+    fn drained(&self, queue: &mut Queue) -> bool {
         // An idle outbox holds no memory. Making the queue anew costs tens of nanoseconds, a write
         // thousands.
         queue.frames = VecDeque::new();
         queue.progress_at = None;
         // Under the queue's lock: whoever pushes next must see it, or its frame would wait unseen.
         self.blocked.store(false, Ordering::Release);
+        std::mem::take(&mut queue.awaited)
     }
 
     fn write_once(&self, queue: &Queue) -> io::Result<usize> {
@@ -484,5 +513,37 @@ mod tests {
         outbox.push(Bytes::from_static(b"x").into(), Instant::now());
         outbox.post(Note::CloseConnection(CloseReason::NORMAL));
         assert!(outbox.bytes() == 0 && outbox.take_notes().is_empty());
+    }
+
+    #[test]
+    fn it_says_whether_it_ended_within_a_frame() {
+        for (space, whole) in [(0, true), (2, false), (5, true), (6, false), (10, true)] {
+            let outbox = Outbox::new(4, Box::new(Socket::new(Framing::None, 100, space)));
+            outbox.push(Bytes::from_static(b"hello").into(), Instant::now());
+            outbox.push(Bytes::from_static(b"world").into(), Instant::now());
+            outbox.flush(Instant::now()).unwrap();
+            assert_eq!(outbox.close(), whole, "after {space} bytes");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_the_end_of_the_queue_is_woken_once_whoever_writes_it() {
+        for framing in [Framing::None, Framing::Whole] {
+            let socket = Socket::new(framing, 100, 100);
+            let outbox = Outbox::new(4, Box::new(socket.clone()));
+            assert!(!outbox.await_drained(), "there is nothing to wait for");
+            for _ in 0..2 {
+                outbox.push(Bytes::from_static(b"hello").into(), Instant::now());
+                assert!(outbox.await_drained());
+                match framing {
+                    Framing::Whole => drop(outbox.pop(Instant::now())),
+                    _ => drop(outbox.flush(Instant::now()).unwrap()),
+                }
+                assert_eq!(socket.wakes.swap(0, Ordering::AcqRel), 1);
+            }
+            outbox.push(Bytes::from_static(b"hello").into(), Instant::now());
+            outbox.pop(Instant::now());
+            assert_eq!(socket.wakes.load(Ordering::Acquire), 0, "nobody waits");
+        }
     }
 }
