@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "hub/peer.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod peer;
 
 use std::sync::Arc;

@@ -26,6 +26,9 @@ use yrs::{Doc, GetString, ReadTxn, StateVector, Text, Transact, Update};
 pub struct MemorySink {
     frames: Mutex<VecDeque<Bytes>>,
     space: AtomicUsize,
+    /// Bytes of the next write that are taken; nothing is afterwards.
+    torn: AtomicUsize,
+    closes: Arc<AtomicUsize>,
     writable: Mutex<Option<Waker>>,
     arrived: Notify,
 }
@@ -37,6 +40,11 @@ impl FrameSink for MemorySink {
 
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let torn = self.torn.swap(0, Ordering::AcqRel).min(bytes.len());
+        if torn > 0 {
+            self.space.store(0, Ordering::Release);
+            return Ok(torn);
+        }
         if self.space.load(Ordering::Acquire) < bytes.len() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -89,7 +97,9 @@ impl Transport for MemoryTransport {
         Arc::<MemorySink>::clone(&self.sink)
     }
 
-    async fn close(&mut self, _: &CloseReason) {}
+    async fn close(&mut self, _: &CloseReason) {
+        self.sink.closes.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 /// A provider with one document.
@@ -108,6 +118,8 @@ impl Peer {
         let sink = Arc::new(MemorySink {
             frames: Mutex::default(),
             space: AtomicUsize::new(usize::MAX / 2),
+            torn: AtomicUsize::new(0),
+            closes: Arc::default(),
             writable: Mutex::default(),
             arrived: Notify::new(),
         });
@@ -255,6 +267,22 @@ impl Peer {
         self.sink.space.store(0, Ordering::Release);
     }
 
+    /// The socket takes this much of the next write, and nothing more.
+    pub fn tear(&self, bytes: usize) {
+        self.sink.torn.store(bytes, Ordering::Release);
+    }
+
+    /// How often the socket was told goodbye.
+    pub fn closes(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.sink.closes)
+    }
+
+    /// Drops the socket's task.
+    pub async fn abort(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
     /// The socket takes everything again.
     pub fn resume(&self) {
         self.sink.space.store(usize::MAX / 2, Ordering::Release);
@@ -308,6 +336,12 @@ pub struct TestStore {
     pub load_fails: AtomicBool,
     pub store_fails: AtomicBool,
     pub append_fails: AtomicBool,
+    /// The next call panics.
+    pub load_panics: AtomicBool,
+    pub store_panics: AtomicBool,
+    pub append_panics: AtomicBool,
+    /// Rows of this document are refused, and all that come with them.
+    pub poisoned: Mutex<Option<DocumentName>>,
     /// Appends wait until this is notified.
     pub hold_appends: AtomicBool,
     pub release: Notify,
@@ -321,6 +355,10 @@ impl TestStore {
             load_fails: AtomicBool::new(false),
             store_fails: AtomicBool::new(false),
             append_fails: AtomicBool::new(false),
+            load_panics: AtomicBool::new(false),
+            store_panics: AtomicBool::new(false),
+            append_panics: AtomicBool::new(false),
+            poisoned: Mutex::default(),
             hold_appends: AtomicBool::new(false),
             release: Notify::new(),
         })
@@ -346,6 +384,7 @@ impl DocumentStore for Shared {
         Box::pin(async move {
             self.0.loads.fetch_add(1, Ordering::AcqRel);
             tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(!self.0.load_panics.swap(false, Ordering::AcqRel), "told to panic");
             if self.0.load_fails.load(Ordering::Acquire) {
                 return Err(failure());
             }
@@ -362,7 +401,10 @@ impl DocumentStore for Shared {
         if self.0.store_fails.load(Ordering::Acquire) {
             return Box::pin(std::future::ready(Err(failure())));
         }
-        self.0.inner.store(document, snapshot, folded)
+        Box::pin(async move {
+            assert!(!self.0.store_panics.swap(false, Ordering::AcqRel), "told to panic");
+            self.0.inner.store(document, snapshot, folded).await
+        })
     }
 
     fn delete<'a>(&'a self, document: &'a DocumentName) -> BoxFuture<'a, Result<bool, StoreError>> {
@@ -396,8 +438,13 @@ impl UpdateLog for Shared {
             if self.0.hold_appends.load(Ordering::Acquire) {
                 self.0.release.notified().await;
             }
+            assert!(!self.0.append_panics.swap(false, Ordering::AcqRel), "told to panic");
             if self.0.append_fails.load(Ordering::Acquire) {
                 return Err(failure());
+            }
+            let poisoned = self.0.poisoned.lock().unwrap().clone();
+            if batches.iter().any(|batch| Some(&batch.document) == poisoned.as_ref()) {
+                return Err(StoreError::permanent("test", "told to refuse the row"));
             }
             self.0.inner.update_log().unwrap().append(batches).await
         })
