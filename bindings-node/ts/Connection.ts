@@ -4,7 +4,7 @@
 import { type CloseEvent, ResetConnection, WsReadyStates } from '@hocuspocus/common'
 import type { Engine } from './addon.ts'
 import type Document from './Document.ts'
-import { LINK } from './Document.ts'
+import { LINK } from './DocumentLink.ts'
 import type { SessionId } from './events.ts'
 import { IncomingMessage } from './IncomingMessage.ts'
 import { MessageReceiver } from './MessageReceiver.ts'

@@ -7,12 +7,9 @@ import { Mutex } from 'async-mutex'
 import { Awareness, applyAwarenessUpdate, encodeAwarenessUpdate, removeAwarenessStates } from 'y-protocols/awareness'
 import { applyUpdate, Doc, encodeStateAsUpdate, mergeUpdates, type Transaction } from 'yjs'
 import type Connection from './Connection.ts'
-import type { DocumentLink } from './DocumentLink.ts'
+import { type DocumentLink, LINK } from './DocumentLink.ts'
 import { OutgoingMessage } from './OutgoingMessage.ts'
 import { type AwarenessUpdate, type FlushOptions, isTransactionOrigin } from './types.ts'
-
-/** How the server gives a document its engine. */
-export const LINK = Symbol('fidibus.link')
 
 type Options = Partial<FlushOptions> & { [LINK]?: DocumentLink }
 

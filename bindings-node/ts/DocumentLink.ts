@@ -12,6 +12,9 @@ type Inner = 'store' | 'share' | '_transactionCleanups'
 
 const EMPTY_UPDATE_BYTES = 2
 
+/** How the server gives a document its engine. */
+export const LINK = Symbol('fidibus.link')
+
 export class DocumentLink {
   readonly id: number
 

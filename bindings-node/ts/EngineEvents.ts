@@ -6,7 +6,7 @@ import { addon, type Engine, type EngineOptions } from './addon.ts'
 import type { ClientConnection, Session } from './ClientConnection.ts'
 import type { Connection } from './Connection.ts'
 import type Document from './Document.ts'
-import { LINK } from './Document.ts'
+import { LINK } from './DocumentLink.ts'
 import { EventReader, Kind, type SessionId } from './events.ts'
 import type { Hocuspocus } from './Hocuspocus.ts'
 

@@ -11,11 +11,11 @@ import { ClientConnection, type Session, type SessionPayload } from './ClientCon
 import type Connection from './Connection.ts'
 import { useDebounce } from './debounce.ts'
 import { DirectConnection } from './DirectConnection.ts'
-import { DocumentLink } from './DocumentLink.ts'
-import Document, { LINK } from './Document.ts'
+import { DocumentLink, LINK } from './DocumentLink.ts'
+import Document from './Document.ts'
 import { EngineEvents, keyOf } from './EngineEvents.ts'
 import { bits, has, nothing, report, watch } from './hooks.ts'
-import { getParameters } from './parameters.ts'
+import { getParameters, pathDocument } from './parameters.ts'
 import type { Server } from './Server.ts'
 import { storeOf } from './stores.ts'
 import {
@@ -26,7 +26,6 @@ import {
   type HookName,
   type HookPayloadByName,
   isTransactionOrigin,
-  type onDisconnectPayload,
   type onStoreDocumentPayload,
   shouldSkipStoreHooks,
   type WebSocketLike,
@@ -679,16 +678,3 @@ function contextOf(origin: unknown): any {
   if (origin.source === 'connection') return origin.connection.context
   return origin.source === 'local' ? (origin.context ?? {}) : {}
 }
-
-/** The document that a URL names, for clients of y-websocket. */
-export function pathDocument(url: string | undefined): string | undefined {
-  if (!url) return undefined
-  try {
-    const path = decodeURIComponent(new URL(url, 'http://localhost').pathname).replace(/^\/+/, '')
-    return path === '' ? undefined : path
-  } catch {
-    return undefined
-  }
-}
-
-export type { onDisconnectPayload }

@@ -9,7 +9,7 @@ import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import type { Engine } from './addon.ts'
 import type { ClientConnection } from './ClientConnection.ts'
-import { pathDocument } from './Hocuspocus.ts'
+import { pathDocument } from './parameters.ts'
 import type { WebSocketLike } from './types.ts'
 
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
