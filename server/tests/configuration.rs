@@ -124,13 +124,14 @@ fn each_bad_value_is_refused_by_name() {
             &[("WS_AUTH", "maybe")],
             "WS_AUTH is \"maybe\", but must be one of none, static, better-auth, jwt, webhook",
         ),
-        (&[("WS_AUTH", "jwt")], "WS_AUTH is \"jwt\", which is not in this version; none and static are"),
+        (&[("WS_AUTH", "jwt")], "WS_JWT_SECRET or WS_JWKS_URL is required with WS_AUTH=jwt"),
+        (&[("WS_AUTH", "webhook")], "WS_WEBHOOK_URL is required with WS_AUTH=webhook"),
         (&[("WS_AUTH", "static")], "WS_STATIC_TOKENS is required with WS_AUTH=static"),
         (
             &[("BETTER_AUTH_SECRET", "x")],
-            "BETTER_AUTH_SECRET selects WS_AUTH=better-auth, which is not in this version; set WS_AUTH to none or \
-             static",
+            "WS_AUTH_DATABASE_URL or DATABASE_URL must name the database of Better Auth",
         ),
+        (&[("WS_ADMIN_TOKEN", "short")], "WS_ADMIN_TOKEN is set, but must have at least 16 characters"),
         (&[("NODE_ENV", "production")], "DATABASE_URL is required for WebSocket server persistence"),
         (
             &[("DATABASE_URL", "postgresql:a:secret@b/c")],
