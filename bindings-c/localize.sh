@@ -13,4 +13,5 @@ trap 'rm -rf "$work"' EXIT
 "${LD:-ld}" --relocatable --whole-archive "$in" -o "$work/fidibus.o"
 "${OBJCOPY:-objcopy}" --wildcard --keep-global-symbol='fidibus_*' "$work/fidibus.o"
 rm -f "$out"
-"${AR:-ar}" crs "$out" "$work/fidibus.o"
+# Without plugins: where clang is installed, its plugin for binutils aborts on objects of Rust's newer LLVM.
+"${AR:-ar}" --plugin /dev/null crs "$out" "$work/fidibus.o"

@@ -87,7 +87,7 @@ if wanted abi; then
         say "FAILED: the shared library exports more than fidibus_*"
         exit 1
     fi
-    if nm --extern-only --defined-only "$prefix/lib/libfidibus.a" 2>/dev/null | awk 'NF == 3 { print $3 }' | grep -v '^fidibus_'; then
+    if nm --plugin /dev/null --extern-only --defined-only "$prefix/lib/libfidibus.a" 2>/dev/null | awk 'NF == 3 { print $3 }' | grep -v '^fidibus_'; then
         say "FAILED: the static library exports more than fidibus_*"
         exit 1
     fi
