@@ -106,10 +106,25 @@ export class DocumentLink {
     lazy('store', () => this.#look())
     // Read first by every transaction, before it looks at anything else.
     lazy('_transactionCleanups', () => this.#look())
-    lazy('share', () => {
-      if (this.#peeking) this.#look()
-      else if (this.#isOutsideOfRemoteTransaction()) this.follow()
-    })
+    this.#watchTypes((document as Doc).share)
+    lazy('share', () => this.#look())
+  }
+
+  /** Whoever gets hold of a type may keep it, so the document follows from then on. Encoding only goes through the names. */
+  #watchTypes(share: Map<string, unknown>): void {
+    const handOut = () => {
+      if (!this.#peeking && this.#isOutsideOfRemoteTransaction()) this.follow()
+    }
+    for (const name of ['get', 'values', 'forEach'] as const) {
+      Object.defineProperty(share, name, {
+        configurable: true,
+        enumerable: false,
+        value: (...given: unknown[]) => {
+          handOut()
+          return (Map.prototype[name] as (...given: unknown[]) => unknown).apply(share, given)
+        },
+      })
+    }
   }
 
   /** Structs of others are being integrated: their look at types is not the user's. */

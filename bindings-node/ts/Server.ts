@@ -16,6 +16,8 @@ export interface ServerConfiguration<Context = any> extends Configuration<Contex
   stopOnSignals?: boolean
   /** Options of ws' server that can be honoured; others are refused with an error. */
   websocketOptions?: Record<string, any>
+  /** Ours: milliseconds that `destroy` waits for documents that hooks do not let go. Default 30_000. */
+  destroyTimeout?: number
 }
 
 export const defaultServerConfiguration = {
@@ -23,8 +25,7 @@ export const defaultServerConfiguration = {
   stopOnSignals: true,
 }
 
-/** A server that is destroyed waits this long, in milliseconds, for documents that hooks do not let go. */
-const DESTROY_MAX_MS = 30_000
+const DESTROY_TIMEOUT_MS = 30_000
 
 export class Server<Context = any> {
   httpServer: HTTPServer
@@ -137,12 +138,13 @@ export class Server<Context = any> {
   /** Ends all sessions and waits until the last document is stored and unloaded. */
   async #unloadAll(): Promise<void> {
     const { hocuspocus } = this
+    const timeout = this.configuration.destroyTimeout ?? DESTROY_TIMEOUT_MS
     await new Promise<void>((resolve) => {
       const deadline = setTimeout(() => {
         const left = [...hocuspocus.documents.keys()].slice(0, 10).join(', ')
-        report('destroy', new Error(`documents were not unloaded within ${DESTROY_MAX_MS / 1000} s: ${left}`))
+        report('destroy', new Error(`documents were not unloaded within ${timeout} ms: ${left}`))
         resolve()
-      }, DESTROY_MAX_MS)
+      }, timeout)
       const done = () => {
         if (hocuspocus.getDocumentsCount() > 0) return
         clearTimeout(deadline)
