@@ -283,6 +283,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_page_lists_every_key() {
+        let page = include_str!("../README.md");
+        let listed: Vec<_> =
+            page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        for key in KEYS {
+            assert!(listed.contains(&key.name), "README.md does not list {}", key.name);
+        }
+        assert_eq!(listed.len(), KEYS.len(), "README.md lists keys that there are none of");
+    }
+
     fn shown(key: &Key, values: &Values) -> String {
         match &key.access {
             Access::Integer { read, .. } => read(values).to_string(),

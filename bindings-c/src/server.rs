@@ -5,10 +5,10 @@ use std::ffi::c_char;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fidibus_core::hub::ShutdownReport;
 use ::fidibus_server::config::dotenv::Dotenv;
 use ::fidibus_server::config::{Layers, ServerConfig};
 use ::fidibus_server::{Listeners, run as serve, stores};
+use fidibus_core::hub::ShutdownReport;
 use serde_json::{Map, Value};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
