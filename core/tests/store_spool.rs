@@ -25,6 +25,8 @@ use fidibus_core::store::{
 const UP: u8 = 0;
 const DOWN: u8 = 1;
 const HANGS: u8 = 2;
+/// A document whose rows the database never takes.
+const REFUSED: &str = "refused";
 
 /// A database with a switch.
 #[derive(Clone)]
@@ -92,6 +94,9 @@ impl UpdateLog for Switched {
     fn append<'a>(&'a self, batches: &'a [LogBatch]) -> BoxFuture<'a, Result<Vec<LogId>, StoreError>> {
         Box::pin(async move {
             self.gate().await?;
+            if batches.iter().any(|batch| batch.document.as_str() == REFUSED) {
+                return Err(StoreError::permanent("switched", "refused"));
+            }
             self.inner.update_log().unwrap().append(batches).await
         })
     }
@@ -116,7 +121,7 @@ impl Place {
     }
 
     async fn open(&self) -> SpooledStore {
-        self.open_with(SpoolOptions { append_max: Duration::from_millis(200), ..SpoolOptions::default() })
+        self.open_with(SpoolOptions { append_max: Duration::from_secs(1), ..SpoolOptions::default() })
             .await
     }
 
@@ -141,19 +146,24 @@ async fn append(store: &SpooledStore, document: &DocumentName, author: u32) -> L
     log.append(&[batch(document, author, "text")]).await.unwrap()[0]
 }
 
+/// For tests that are not about time: a busy machine is no outage.
+fn patient() -> SpoolOptions {
+    SpoolOptions { append_max: Duration::from_secs(30), ..SpoolOptions::default() }
+}
+
 /// The content that these authors make.
 fn of(authors: &[u32]) -> Authors {
     expected(authors.iter().map(|author| (*author, "text")))
 }
 
 async fn drained(store: &SpooledStore) {
-    for _ in 0..500 {
+    for _ in 0..3_000 {
         if store.figures().rows == 0 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("not drained within five seconds");
+    panic!("not drained within thirty seconds");
 }
 
 #[tokio::test]
@@ -163,11 +173,13 @@ async fn it_is_a_store_as_any_other() {
         fn empty(&self) -> BoxFuture<'_, Box<dyn DocumentStore>> {
             let place = Arc::new(Place::new());
             self.0.lock().unwrap().push(Arc::clone(&place));
-            Box::pin(async move { Box::new(place.open().await) as Box<dyn DocumentStore> })
+            Box::pin(async move { Box::new(place.open_with(patient()).await) as Box<dyn DocumentStore> })
         }
         fn reopen(&self) -> BoxFuture<'_, Option<Box<dyn DocumentStore>>> {
             let place = Arc::clone(self.0.lock().unwrap().last().unwrap());
-            Box::pin(async move { Some(Box::new(place.open().await) as Box<dyn DocumentStore>) })
+            Box::pin(
+                async move { Some(Box::new(place.open_with(patient()).await) as Box<dyn DocumentStore>) },
+            )
         }
     }
     conformance::run(&Spooled(Default::default())).await;
@@ -247,4 +259,24 @@ async fn a_full_spool_acknowledges_nothing() {
     assert!(error.retryable && store.figures().failing);
     place.switch(UP);
     assert!(append(&store, &document, 1).await > 0);
+}
+
+#[tokio::test]
+async fn a_row_that_the_database_refuses_holds_up_no_other() {
+    let place = Place::new();
+    let (document, refused) = (name("doc"), name(REFUSED));
+    let store = place.open_with(patient()).await;
+    place.switch(DOWN);
+    append(&store, &document, 1).await;
+    let kept = append(&store, &refused, 1).await;
+    append(&store, &document, 2).await;
+    place.switch(UP);
+    drained(&store).await;
+    assert_eq!(authors_stored(&place.database().await, &document).await, of(&[1, 2]));
+    assert!(append(&store, &document, 3).await > 0, "the database is used again");
+    assert_eq!(authors_stored(&store, &refused).await, of(&[1]), "loaded from the file");
+    store.store(&refused, edit(1, "text"), &[kept]).await.unwrap();
+    assert_eq!(authors_stored(&place.database().await, &refused).await, of(&[1]));
+    let file = place.directory.join("spool.db");
+    assert_eq!(SpooledStore::peek(&file).await.unwrap().rows, 0, "the snapshot holds it");
 }

@@ -80,9 +80,11 @@ impl SpoolFile {
         Ok(ids)
     }
 
-    /// The oldest rows, at most `limit`.
-    pub(super) async fn oldest(&self, limit: u32) -> Result<Vec<SpooledRow>, StoreError> {
-        let rows = sqlx::query("select id, document, update_data, user_id from spool order by id limit ?")
+    /// The oldest rows after this one, at most `limit`.
+    pub(super) async fn oldest_after(&self, after: LogId, limit: u32) -> Result<Vec<SpooledRow>, StoreError> {
+        let sql = "select id, document, update_data, user_id from spool where id > ? order by id limit ?";
+        let rows = sqlx::query(sql)
+            .bind(after)
             .bind(limit)
             .fetch_all(&self.pool)
             .await

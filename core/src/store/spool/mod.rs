@@ -1,14 +1,15 @@
 //! A store in front of a database that may go away: what cannot be appended there is appended to a local
 //! file, synced, and acknowledged from there; when the database is back, the file is drained in order. A
 //! row is deleted from the file only after the database has it, so a crash at any point repeats rows and
-//! loses none.
+//! loses none. A row that the database refuses for good stays in the file, where it is loaded from, until a
+//! snapshot holds it.
 //!
 //! Rows in the file have negative ids, so that they are told from the database's.
 
 mod file;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ const DRAIN_ROWS_MAX: u32 = 256;
 /// How long a drained batch may take: the database has just come back and may be slow.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 const DRAIN_RETRY: Duration = Duration::from_millis(500);
+/// Rows that the database refused are offered to it again after this long.
+const REFUSED_RETRY: Duration = Duration::from_secs(300);
 /// Drained rows whose new ids are remembered, so that the room that has them folds them. Rows beyond are
 /// folded after the next load.
 const MOVED_MAX: usize = 100_000;
@@ -75,6 +78,8 @@ struct Shared {
     bytes: AtomicU64,
     failing: AtomicBool,
     filled: Notify,
+    /// Rows up to this one were moved, or refused by the database.
+    passed: AtomicI64,
     /// Rows of the file that the database has now, by their numbers there.
     moved: Mutex<HashMap<LogId, LogId>>,
 }
@@ -104,6 +109,7 @@ impl SpooledStore {
             bytes: AtomicU64::new(content.bytes),
             failing: AtomicBool::new(false),
             filled: Notify::new(),
+            passed: AtomicI64::new(0),
             moved: Mutex::default(),
         });
         if content.rows > 0 {
@@ -176,19 +182,33 @@ impl Shared {
         Ok(ids.into_iter().map(|id| -id).collect())
     }
 
-    /// Moves the oldest rows; whether there were any.
+    /// Moves the oldest rows; whether there may be more.
     async fn move_oldest(&self) -> Result<bool, StoreError> {
-        let rows = self.file.oldest(DRAIN_ROWS_MAX).await?;
-        if rows.is_empty() {
-            self.rows.store(0, Ordering::Release);
-            self.bytes.store(0, Ordering::Release);
-            return Ok(false);
-        }
+        let (counted, counted_bytes) =
+            (self.rows.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire));
+        let rows = self.file.oldest_after(self.passed.load(Ordering::Acquire), DRAIN_ROWS_MAX).await?;
+        let Some(&(last, _)) = rows.last() else {
+            // Folded rows are not counted down one by one. What was added since the look still counts.
+            let empty = self.rows.compare_exchange(counted, 0, Ordering::AcqRel, Ordering::Acquire).is_ok();
+            if empty {
+                subtract(&self.bytes, counted_bytes);
+            }
+            return Ok(!empty);
+        };
         // Asked first, since a database that hangs is found out sooner by a small question.
         let answered = tokio::time::timeout(self.options.append_max, self.inner.ping()).await;
         answered.map_err(|elapsed| StoreError::retryable(self.inner.name(), elapsed))??;
         let (ids, batches): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-        let appended = tokio::time::timeout(DRAIN_MAX, self.log.append(&batches)).await;
+        match self.move_rows(&ids, &batches).await {
+            Err(error) if !error.retryable => self.move_one_by_one(&ids, &batches).await?,
+            moved => moved?,
+        }
+        self.passed.store(last, Ordering::Release);
+        Ok(true)
+    }
+
+    async fn move_rows(&self, ids: &[LogId], batches: &[LogBatch]) -> Result<(), StoreError> {
+        let appended = tokio::time::timeout(DRAIN_MAX, self.log.append(batches)).await;
         let new_ids = appended.map_err(|elapsed| StoreError::retryable(self.inner.name(), elapsed))??;
         {
             let mut moved = self.lock_moved();
@@ -197,11 +217,51 @@ impl Shared {
             }
             moved.extend(ids.iter().copied().zip(new_ids));
         }
-        self.file.delete(&ids).await?;
-        let bytes: u64 = batches.iter().map(|batch| batch.update.len() as u64).sum();
-        subtract(&self.rows, ids.len() as u64);
-        subtract(&self.bytes, bytes);
-        Ok(true)
+        self.file.delete(ids).await?;
+        self.count_off(batches);
+        Ok(())
+    }
+
+    /// Moves those rows that the database takes: one that it refuses must not hold up the others for ever.
+    async fn move_one_by_one(&self, ids: &[LogId], batches: &[LogBatch]) -> Result<(), StoreError> {
+        let mut refused = Vec::new();
+        for (id, batch) in ids.iter().zip(batches) {
+            match self.move_rows(std::slice::from_ref(id), std::slice::from_ref(batch)).await {
+                Err(error) if !error.retryable => refused.push((batch, error)),
+                moved => moved?,
+            }
+        }
+        if refused.len() == batches.len()
+            && refused.len() > 1
+            && let Some((_, error)) = refused.pop()
+        {
+            // It is not about the rows then.
+            return Err(error);
+        }
+        for (batch, error) in refused {
+            tracing::error!(document = %batch.document, %error, "The database refuses an update; it stays in the spool and is loaded from there");
+            self.count_off(std::slice::from_ref(batch));
+        }
+        Ok(())
+    }
+
+    /// These rows wait no longer.
+    fn count_off(&self, batches: &[LogBatch]) {
+        subtract(&self.rows, batches.len() as u64);
+        subtract(&self.bytes, batches.iter().map(|batch| batch.update.len() as u64).sum());
+    }
+
+    /// Has the rows that were refused offered to the database once more.
+    async fn offer_again(&self) -> Result<(), StoreError> {
+        let content = self.file.content().await?;
+        // Where rows came meanwhile, they are moved first; another time then.
+        let nothing_waits =
+            || self.rows.compare_exchange(0, content.rows, Ordering::AcqRel, Ordering::Acquire);
+        if content.rows > 0 && nothing_waits().is_ok() {
+            self.bytes.fetch_add(content.bytes, Ordering::AcqRel);
+            self.passed.store(0, Ordering::Release);
+        }
+        Ok(())
     }
 
     async fn load(&self, document: &DocumentName) -> Result<Option<StoredDocument>, StoreError> {
@@ -264,7 +324,11 @@ fn subtract(counter: &AtomicU64, amount: u64) {
 async fn drain(shared: Arc<Shared>) {
     loop {
         while shared.rows.load(Ordering::Acquire) == 0 {
-            shared.filled.notified().await;
+            if tokio::time::timeout(REFUSED_RETRY, shared.filled.notified()).await.is_err()
+                && let Err(error) = shared.offer_again().await
+            {
+                tracing::warn!(%error, "The spool cannot be read");
+            }
         }
         match shared.move_oldest().await {
             Ok(true) => {}
