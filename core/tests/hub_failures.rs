@@ -164,7 +164,13 @@ impl Extension for Reluctant {
 
     fn before_unload_document<'a>(&'a self, _: &'a mut DocumentEvent<'_>) -> BoxFuture<'a, HookResult> {
         let asked = self.0.fetch_add(1, Ordering::AcqRel);
-        Box::pin(async move { if asked == 0 { Err(Rejection::with_reason(CloseReason::RESET_CONNECTION)) } else { Ok(Flow::Continue) } })
+        Box::pin(async move {
+            if asked == 0 {
+                Err(Rejection::with_reason(CloseReason::RESET_CONNECTION))
+            } else {
+                Ok(Flow::Continue)
+            }
+        })
     }
 }
 

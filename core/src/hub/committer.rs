@@ -172,7 +172,10 @@ impl Task {
         for (room, mut refused) in due {
             let document = refused.requests.first().map(|request| request.room.name().clone());
             if self.append_all(&mut refused.requests).await.is_ok() {
-                tracing::info!(document = document.as_ref().map(DocumentName::as_str), "The log takes the updates of a document again");
+                tracing::info!(
+                    document = document.as_ref().map(DocumentName::as_str),
+                    "The log takes the updates of a document again"
+                );
                 continue;
             }
             refused.backoff = (refused.backoff * 2).min(BACKOFF_MAX);
@@ -239,12 +242,7 @@ impl Task {
         for Request { room, persist, bytes, rows } in requests.drain(..) {
             let rows = ids.by_ref().take(rows).collect();
             self.metrics.uncommitted_bytes.sub(bytes as u64);
-            room.send(Command::Committed {
-                sequence: persist.sequence,
-                bytes,
-                rows,
-                parked: persist.parked,
-            });
+            room.send(Command::Committed { sequence: persist.sequence, bytes, rows, parked: persist.parked });
         }
     }
 }

@@ -272,12 +272,7 @@ impl Outbox {
         written
     }
 
-    fn write_queue(
-        &self,
-        now: Instant,
-        newly_blocked: &mut bool,
-        awaited: &mut bool,
-    ) -> io::Result<Written> {
+    fn write_queue(&self, now: Instant, newly_blocked: &mut bool, awaited: &mut bool) -> io::Result<Written> {
         let mut queue = self.lock();
         if self.framing == Framing::Whole && !queue.frames.is_empty() {
             *newly_blocked = !self.blocked.swap(true, Ordering::AcqRel);
