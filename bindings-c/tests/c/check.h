@@ -75,7 +75,7 @@ static inline fidibus_hub *hub_of(fidibus_config *config) {
 static inline fidibus_config *small_config(void) {
     fidibus_config *config = NULL;
     OK(fidibus_config_new(&config));
-    OK(fidibus_config_set_json(config, "{\"worker_threads\":2,\"debounce_ms\":20,\"shutdown_deadline_ms\":3000}"));
+    OK(fidibus_config_set_json(config, "{\"worker_threads\":2,\"debounce_ms\":20,\"shutdown_deadline_ms\":20000}"));
     return config;
 }
 

@@ -105,7 +105,7 @@ static void stores_by_url(void) {
             fidibus_transaction_free(transaction);
         }
         fidibus_names *unsaved = NULL;
-        OK(fidibus_hub_shutdown(hub, 5000, 0, &unsaved));
+        OK(fidibus_hub_shutdown(hub, 5000u * (unsigned)patience(), 0, &unsaved));
         CHECK(fidibus_names_count(unsaved) == 0);
         fidibus_names_free(unsaved);
         fidibus_document_free(document);
