@@ -169,7 +169,10 @@ export class Document extends Doc {
   // Connections
 
   addConnection(connection: Connection): Document {
-    this.connections.set(connection, { clients: new Set() })
+    const entry = { clients: new Set() }
+    // Where older majors have it, for `fidibus/v3` and `fidibus/v2`.
+    Object.defineProperty(entry, 'connection', { value: connection, enumerable: false })
+    this.connections.set(connection, entry)
     return this
   }
 

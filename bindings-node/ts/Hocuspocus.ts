@@ -376,7 +376,7 @@ export class Hocuspocus<Context = any> {
         context: contextOf(origin),
       })
     }
-    if (shouldSkipStoreHooks(origin)) return
+    if (this.skipsStore(origin)) return
     const clientsCount = document.getConnectionsCount()
     this.#scheduleStore(document, () => ({
       instance: this,
@@ -386,6 +386,11 @@ export class Hocuspocus<Context = any> {
       lastTransactionOrigin: origin,
       documentName: document.name,
     }))
+  }
+
+  /** Whether a change of this origin is not stored. */
+  protected skipsStore(origin: unknown): boolean {
+    return shouldSkipStoreHooks(origin)
   }
 
   #has(name: HookName): boolean {

@@ -216,5 +216,13 @@ export function webRequest(request: IncomingMessage): Request {
   const scheme = (request.socket as TLSSocket).encrypted ? 'https' : 'http'
   const host = request.headers.host ?? 'localhost'
   const made = new Request(new URL(request.url ?? '/', `${scheme}://${host}`), { headers })
+  nodeRequests.set(made, request)
   return made
+}
+
+const nodeRequests = new WeakMap<Request, IncomingMessage>()
+
+/** The request of Node that a web request was made of: what hooks got before 4.0. */
+export function nodeRequest(request: Request | undefined): IncomingMessage | undefined {
+  return request && nodeRequests.get(request)
 }
