@@ -210,6 +210,49 @@ fn a_joiner_is_offered_what_waits() {
     assert!(joiner.frames().contains(&frame::update(&joiner.prefix, &second)));
 }
 
+/// Whoever asks and asks without reading gets one answer, to the last question, once it has read what it
+/// was sent before.
+#[test]
+fn questions_of_a_slow_reader_cost_its_bound_and_one_answer() {
+    for dialect in [Dialect::Hocuspocus, Dialect::YWebsocket] {
+        let mut scene = Scene::new(FlushDelay::Turn);
+        let writer = scene.writer();
+        let doc = Doc::with_client_id(7);
+        let field = doc.get_or_insert_text("t");
+        let mut transaction = doc.transact_mut();
+        field.insert(&mut transaction, 0, &"x".repeat(600_000));
+        scene.update(&writer, &transaction.encode_update_v1().into());
+        let awareness = encode([Entry { client: 7, clock: 1, state: "{}" }].into_iter());
+        scene.room.handle(writer.key, Inbound::Awareness(awareness.clone().into()), scene.now);
+        scene.end_turn();
+        let reader = scene.join(dialect, Access::ReadWrite, "bob");
+        for _ in 0..100 {
+            // Of no use: the reader knows another client's nothing.
+            let state_vector = Bytes::from_static(&[1, 5, 0]);
+            scene.room.handle(reader.key, Inbound::SyncStep1(state_vector), scene.now);
+            scene.room.handle(reader.key, Inbound::QueryAwareness, scene.now);
+        }
+        let bytes = reader.outbox.bytes();
+        assert!(bytes < 2 << 20, "{bytes} bytes wait");
+        let lagging = Note::Lagging(reader.key);
+        assert_eq!(reader.outbox.take_notes(), [lagging]);
+        field.insert(&mut transaction, 600_000, "missed");
+        scene.update(&writer, &transaction.encode_update_v1().into());
+        scene.end_turn();
+        reader.frames();
+        scene.room.catch_up(reader.key, scene.now);
+        let frames = reader.frames();
+        let body = |frame: &Bytes| frame.slice(reader.prefix.len()..);
+        let answers: Vec<_> = frames.iter().filter(|frame| body(frame).starts_with(&[0, 1])).collect();
+        assert!(answers.len() == 1 && answers[0].windows(6).any(|text| text == b"missed"));
+        let awareness = frame::awareness(&reader.prefix, &awareness);
+        assert!(frames.contains(&awareness), "and who is there");
+        let garbage = Bytes::from_static(&[1]);
+        scene.room.handle(reader.key, Inbound::SyncStep1(garbage), scene.now);
+        assert!(matches!(reader.outbox.take_notes()[..], [Note::CloseConnection(_)]));
+    }
+}
+
 #[test]
 fn readers_may_only_bring_what_is_known() {
     let mut scene = Scene::new(FlushDelay::Turn);

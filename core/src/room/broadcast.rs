@@ -19,6 +19,8 @@ use crate::protocol::message::Text;
 pub struct Lag {
     cursor: Cursor,
     awareness: Vec<u64>,
+    /// The state vector of its last step 1 that is not answered. The answer holds all since the cursor.
+    asked: Option<Bytes>,
 }
 
 /// Up to this length a body is copied behind each address' prefix; beyond, frames share it.
@@ -123,16 +125,47 @@ impl Room {
         let Some(&index) = self.seat_of.get(&session) else { return };
         let Some(lag) = self.seats[index].lag.take() else { return };
         // The window is not flushed yet and will reach this session again; updates are idempotent.
-        let update = Bytes::from(self.log.diff_since(lag.cursor));
         let prefix = self.seats[index].subscriber.prefix.clone();
-        if !is_void(&update) {
-            self.push(index, SharedFrame::new(Body::Update, &update).with(&prefix), now);
+        if let Some(state_vector) = lag.asked {
+            // It could be read when it came.
+            let _ = self.answer_step1(index, &state_vector, now);
+        } else {
+            let update = Bytes::from(self.log.diff_since(lag.cursor));
+            if !is_void(&update) {
+                self.push(index, SharedFrame::new(Body::Update, &update).with(&prefix), now);
+            }
         }
         if !lag.awareness.is_empty() {
             let update = self.awareness.encode(lag.awareness.into_iter());
             self.push(index, frame::awareness(&prefix, &update).into(), now);
         }
         self.trim_journal();
+    }
+
+    /// Puts off the answer to a session that has not read what it was sent before: a reader could ask for
+    /// more than memory holds. Of several questions the last is answered.
+    pub(super) fn answer_step1_later(&mut self, index: usize, state_vector: &Bytes) {
+        self.lag(index).asked = Some(state_vector.clone());
+    }
+
+    /// As [`Self::answer_step1_later`], for the states of all who are there.
+    pub(super) fn send_awareness_later(&mut self, index: usize) {
+        let clients: Vec<u64> = self.awareness.states().map(|(client, _)| client).collect();
+        let known = &mut self.lag(index).awareness;
+        known.extend(clients);
+        known.sort_unstable();
+        known.dedup();
+    }
+
+    fn lag(&mut self, index: usize) -> &mut Lag {
+        // What is in the window has not been sent to anybody.
+        let since = self.window.since();
+        let seat = &mut self.seats[index];
+        if seat.lag.is_none() {
+            self.counts.conflations += 1;
+            seat.subscriber.outbox.post(Note::Lagging(seat.subscriber.session));
+        }
+        seat.lag.get_or_insert_with(|| Lag { cursor: since, awareness: Vec::new(), asked: None })
     }
 
     /// The journal of changes is kept from the oldest point that somebody may still ask for.
@@ -194,7 +227,7 @@ impl Room {
 
 impl Seat {
     fn fall_behind(&mut self, cursor: Cursor, awareness: &[u64]) {
-        self.lag = Some(Lag { cursor, awareness: awareness.to_vec() });
+        self.lag = Some(Lag { cursor, awareness: awareness.to_vec(), asked: None });
         self.subscriber.outbox.post(Note::Lagging(self.subscriber.session));
     }
 }

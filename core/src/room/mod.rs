@@ -314,7 +314,10 @@ impl Room {
             Inbound::SyncStep2(update) | Inbound::Update(update) => self.receive_update(index, update, now),
             Inbound::Awareness(update) => self.receive_awareness(index, &update, now),
             Inbound::QueryAwareness => {
-                self.send_awareness(index, now);
+                match self.seats[index].subscriber.outbox.is_full() {
+                    true => self.send_awareness_later(index),
+                    false => self.send_awareness(index, now),
+                }
                 Ok(())
             }
             Inbound::Stateless(payload) => {

@@ -11,7 +11,7 @@ use crate::auth::Access;
 use crate::config::AckMode;
 use crate::error::CloseReason;
 use crate::id::SessionKey;
-use crate::log::{Applied, ScanError, StructLog, Verdict};
+use crate::log::{Applied, ScanError, StructLog, Verdict, scan_state_vector};
 use crate::protocol::Dialect;
 use crate::protocol::frame::{self, Body};
 use crate::store::LogBatch;
@@ -37,9 +37,14 @@ impl Room {
     pub(super) fn answer_step1(
         &mut self,
         index: usize,
-        state_vector: &[u8],
+        state_vector: &Bytes,
         now: Instant,
     ) -> Result<(), CloseReason> {
+        if self.seats[index].subscriber.outbox.is_full() {
+            scan_state_vector(state_vector)?;
+            self.answer_step1_later(index, state_vector);
+            return Ok(());
+        }
         let difference = if state_vector == EMPTY_STATE_VECTOR {
             self.full_state()
         } else {
