@@ -121,8 +121,7 @@ impl Place {
     }
 
     async fn open(&self) -> SpooledStore {
-        self.open_with(SpoolOptions { append_max: Duration::from_secs(1), ..SpoolOptions::default() })
-            .await
+        self.open_with(SpoolOptions { append_max: Duration::from_secs(1), ..SpoolOptions::default() }).await
     }
 
     async fn open_with(&self, options: SpoolOptions) -> SpooledStore {
