@@ -8,10 +8,13 @@ import { eventually } from "./convergence.mjs";
 import { closedForAReason, frame, hello, openRaw, wire } from "./raw.mjs";
 import { staticAuth, startServer, stockFails } from "./server.mjs";
 
-// Providers give a silent server up after 30 s, and the server a silent client after 60 s.
+// Providers give a silent server up after 30 s, and the server a silent client after 60 s. How long a client may take to be
+// let in is set here, as its default depends on the authentication.
 const alone_ms = 70_000;
 const deadline_ms = 60_000;
 const slack_ms = 8_000;
+const auth_deadline_ms = 40_000;
+const deadline = { WS_AUTH_TIMEOUT_MS: `${auth_deadline_ms}` };
 
 const lateCheck = stockFails("it looks only once a minute, so that the deadline is up to two");
 
@@ -34,31 +37,36 @@ describe("alone", { concurrency: true }, () => {
   }
 
   test("who only talks and never authenticates is closed at the deadline", lateCheck, async (t) => {
-    const server = await startServer(t, staticAuth);
+    const server = await startServer(t, { ...staticAuth, ...deadline });
     const raw = await openRaw(t, server);
     const talking = setInterval(() => raw.send(hello.step1("guarded")), 2_000);
     t.after(() => clearInterval(talking));
-    await stillOpenThenClosed(raw, "a flood without a token");
+    await stillOpenThenClosed(raw, "a flood without a token", auth_deadline_ms);
   });
 
   test("who says nothing at all is closed at the deadline", lateCheck, async (t) => {
-    const server = await startServer(t);
-    await stillOpenThenClosed(await openRaw(t, server), "silence");
+    const server = await startServer(t, deadline);
+    await stillOpenThenClosed(await openRaw(t, server), "silence", auth_deadline_ms);
   });
 
   test("who fails to authenticate and stays is closed at the deadline", lateCheck, async (t) => {
-    const server = await startServer(t, staticAuth);
+    const server = await startServer(t, { ...staticAuth, ...deadline });
     const raw = await openRaw(t, server);
     const trying = setInterval(() => raw.send(hello.auth("guarded", "wrong")), 10_000);
     t.after(() => clearInterval(trying));
-    await stillOpenThenClosed(raw, "wrong tokens");
+    await stillOpenThenClosed(raw, "wrong tokens", auth_deadline_ms);
+  });
+
+  test("where tokens are asked for, ten seconds are enough by default", lateCheck, async (t) => {
+    const server = await startServer(t, staticAuth);
+    await stillOpenThenClosed(await openRaw(t, server), "silence", 10_000);
   });
 
   test("who was let in and falls silent is closed as idle", lateCheck, async (t) => {
     const server = await startServer(t);
     const raw = await openRaw(t, server, "/", { autoPong: false });
     raw.send(hello.auth("quiet"), hello.step1("quiet"), frame("quiet", wire.queryAwareness));
-    await stillOpenThenClosed(raw, "silence after a join");
+    await stillOpenThenClosed(raw, "silence after a join", deadline_ms);
   });
 
   const halfOpen = stockFails("half-open handshakes stay open");
@@ -77,12 +85,12 @@ describe("alone", { concurrency: true }, () => {
   });
 });
 
-async function stillOpenThenClosed(raw, what) {
+async function stillOpenThenClosed(raw, what, after_ms) {
   let closed = false;
   raw.closed.then(() => (closed = true));
-  await sleep(deadline_ms / 2);
+  await sleep(after_ms / 2);
   assert.equal(closed, false, `${what}: not before its time`);
-  await eventually(() => closed, `${what} is ended`, deadline_ms / 2 + slack_ms);
+  await eventually(() => closed, `${what} is ended`, after_ms / 2 + slack_ms);
   const { code } = await closedForAReason(raw, what);
   assert.ok(code === 4401 || code === 4408, `${what}: ${code}`);
 }
