@@ -51,14 +51,14 @@ pub(super) struct Table {
 impl Table {
     /// Identifiers are quoted: what they name is found or not, and does nothing else. A dot parts schema and
     /// table.
-    fn from_clause(&self) -> String {
+    fn table_clause(&self) -> String {
         self.table.split('.').map(quoted).collect::<Vec<_>>().join(".")
     }
 
     fn rows(&self) -> String {
         let (name, data) = (quoted(&self.name_column), quoted(&self.data_column));
         // By a qualified name: SQLite takes a plain one that it does not know for a text.
-        format!("select cast(t.{name} as text), t.{data} from {} t", self.from_clause())
+        format!("select cast(t.{name} as text), t.{data} from {} t", self.table_clause())
     }
 }
 
@@ -194,7 +194,7 @@ where
     usize: sqlx::ColumnIndex<<C::Database as Database>::Row>,
 {
     let failed = |source| CommandError::Source { place: place.clone(), source };
-    let count = format!("select count(*) from {}", table.from_clause());
+    let count = format!("select count(*) from {}", table.table_clause());
     let total: i64 =
         sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut connection).await.map_err(failed)?;
     let (sender, entries) = channel(AHEAD_MAX);
