@@ -24,7 +24,11 @@ if curl --silent --max-time 2 --output /dev/null "${HEALTH_URL:-http://127.0.0.1
 fi
 
 case "$file" in
-*.gz) gzip --test "$file" && read_dump=(gzip --decompress --stdout) ;;
+*.gz)
+    # Before anything is touched: a dump that ends early must not look like a whole one.
+    gzip --test "$file" || exit 1
+    read_dump=(gzip --decompress --stdout)
+    ;;
 *) read_dump=(cat) ;;
 esac
 # All of it or nothing.
