@@ -99,6 +99,11 @@ impl CloseReason {
         Self { code, reason: Cow::Borrowed(reason) }
     }
 
+    /// Whether the same attempt may succeed later, by the code.
+    pub fn is_retryable(&self) -> bool {
+        [Self::SERVICE_RESTART.code, Self::TRY_AGAIN_LATER.code].contains(&self.code)
+    }
+
     /// Makes a close reason; the text is cut at a character boundary to what a close frame carries.
     pub fn new(code: u16, reason: impl Into<Cow<'static, str>>) -> Self {
         let mut reason = reason.into();

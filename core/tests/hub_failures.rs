@@ -65,14 +65,11 @@ async fn a_load_that_panics_is_a_load_that_failed() {
     let store = TestStore::new();
     store.load_panics.store(true, Ordering::Release);
     let hub = hub_with(&store, config());
-    let mut peer = Peer::connect(&hub, "notes", 1);
+    let peer = Peer::connect(&hub, "notes", 1);
     peer.authenticate();
-    peer.next().await;
-    assert_eq!(peer.denied().await, "document-unavailable");
+    assert_eq!(peer.closed().await, CloseReason::TRY_AGAIN_LATER);
     eventually("forgotten", async || hub.documents().is_empty()).await;
-    peer.authenticate();
-    peer.next().await;
-    peer.sync().await;
+    let _peer = Peer::open(&hub, "notes", 1).await;
 }
 
 #[tokio::test]

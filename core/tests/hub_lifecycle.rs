@@ -91,19 +91,16 @@ async fn a_failed_load_refuses_and_leaves_nothing_behind() {
     let store = TestStore::new();
     store.load_fails.store(true, Ordering::Release);
     let hub = hub_with(&store, config());
-    let mut peer = Peer::connect(&hub, "notes", 1);
+    // A provider does not come back from a denial, but from a closed socket it does.
+    let peer = Peer::connect(&hub, "notes", 1);
     peer.authenticate();
-    peer.next().await;
-    assert_eq!(peer.denied().await, "document-unavailable");
+    assert_eq!(peer.closed().await, CloseReason::TRY_AGAIN_LATER);
     assert!(hub.documents().is_empty());
     let error = hub.open_direct_connection(&name("notes")).await.err().unwrap();
     assert!(matches!(error, HubError::Load(_)));
 
-    // The same socket may try again once the store is back.
     store.load_fails.store(false, Ordering::Release);
-    peer.authenticate();
-    peer.next().await;
-    peer.sync().await;
+    let _peer = Peer::open(&hub, "notes", 1).await;
     assert_eq!(hub.metrics().documents_loaded, 1);
 }
 

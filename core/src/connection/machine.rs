@@ -333,9 +333,15 @@ impl Connection {
         let asked_to_join = self.sessions[at].state == State::Joining;
         let session =
             if asked_to_join { self.remove_and_leave(at, &close) } else { self.sessions.remove(at) };
+        // A provider does not come back from PermissionDenied, but from a closed socket it does; what may pass
+        // is worth that where no other session of the socket is hurt.
+        let hocuspocus = self.dialect != Some(Dialect::YWebsocket);
+        if hocuspocus && close.is_retryable() && self.sessions.is_empty() {
+            return self.close(close);
+        }
         let prefix = Prefix::new(&session.address, self.spoken_dialect());
         self.send_permission_denied(&prefix, reason);
-        if self.dialect == Some(Dialect::YWebsocket) {
+        if !hocuspocus {
             self.close(close);
         }
     }

@@ -18,6 +18,9 @@
 //! `token_optional` holds for a peer that never sent a token and was never refused: a provider with a wrong
 //! token sends its first messages in the same breath, and is to be asked about once.
 //!
+//! A denial that may pass (1012, 1013) closes the socket instead of sending PermissionDenied, where it is the
+//! only session: providers come back from the one and not from the other.
+//!
 //! In every state: a message that cannot be read closes the socket before Joining and the session
 //! after; an unknown type is ignored. What is queued behind a CLOSE is taken as if it had come after it, so a
 //! provider can detach and attach again before its first join is through. A y-websocket peer has one

@@ -153,7 +153,7 @@ impl Driver {
             }
             let full_room = self.full_room();
             // A room may be about to write all of a full outbox by itself.
-            let full_outbox = self.outbox.is_full() && self.outbox.await_drained();
+            let full_outbox = self.outbox.is_full() && self.outbox.wake_when_drained();
             let reading = full_room.is_none() && !full_outbox && self.paused_until().is_none();
             if !reading {
                 // Whoever is not listened to is not to blame for its silence.
@@ -412,7 +412,7 @@ impl Driver {
 
     /// Tells the rooms of conflated sessions that there is space again.
     fn tell_drained(&mut self) {
-        if self.lagging.is_empty() || self.outbox.await_drained() {
+        if self.lagging.is_empty() || self.outbox.wake_when_drained() {
             return;
         }
         for session in std::mem::take(&mut self.lagging) {

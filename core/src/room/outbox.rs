@@ -204,7 +204,7 @@ impl Outbox {
 
     /// Whether anything is queued; if so, the sink is woken once when nothing is any more, whoever has
     /// written it. Without that, frames that a room's task queues and writes by itself leave no trace.
-    pub fn await_drained(&self) -> bool {
+    pub fn wake_when_drained(&self) -> bool {
         let mut queue = self.lock();
         queue.awaited = !queue.frames.is_empty();
         queue.awaited
@@ -526,10 +526,10 @@ mod tests {
         for framing in [Framing::None, Framing::Whole] {
             let socket = Socket::new(framing, 100, 100);
             let outbox = Outbox::new(4, Box::new(socket.clone()));
-            assert!(!outbox.await_drained(), "there is nothing to wait for");
+            assert!(!outbox.wake_when_drained(), "there is nothing to wait for");
             for _ in 0..2 {
                 outbox.push(Bytes::from_static(b"hello").into(), Instant::now());
-                assert!(outbox.await_drained());
+                assert!(outbox.wake_when_drained());
                 match framing {
                     Framing::Whole => drop(outbox.pop(Instant::now())),
                     _ => drop(outbox.flush(Instant::now()).unwrap()),
