@@ -110,6 +110,11 @@ test-stock: ## The provider tests against stock Hocuspocus: proof that they stat
 	@$(TOOLS) node22 npm_ci server/tests/provider
 	cd server/tests/provider && TARGET=stock npm test --silent
 
+.PHONY: test-node
+test-node: ## The npm module: one suite on our package and on stock Hocuspocus, extension packages, examples
+	@$(TOOLS) node22 redis npm_ci bindings-node
+	bindings-node/test.sh
+
 .PHONY: test-playground
 test-playground: build ## The built-in page in Chromium, two windows
 	@$(TOOLS) node22 chromium npm_ci server/playground

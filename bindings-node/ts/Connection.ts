@@ -156,6 +156,13 @@ export class Connection<Context = any> {
   }
 
   sendStateless(payload: string): void {
+    const link = this.document[LINK]
+    if (this.#native && link && this.webSocket.readyState === WsReadyStates.Open) {
+      // Through the room, as broadcasts go: messages arrive in the order in which they were sent.
+      const { engine, session } = this.#native
+      engine.broadcast(link.id, payload, [session.connection, session.number])
+      return
+    }
     this.send(new OutgoingMessage(this.messageAddress).writeStateless(payload).toUint8Array())
   }
 

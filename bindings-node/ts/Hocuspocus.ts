@@ -367,8 +367,13 @@ export class Hocuspocus<Context = any> {
         clientsCount: document.getConnectionsCount(),
         document,
         documentName: document.name,
-        requestHeaders: connection?.request?.headers ?? new Headers(),
-        requestParameters: getParameters(connection?.request),
+        // Made when it is looked at: this is told of every update.
+        get requestHeaders() {
+          return connection?.request?.headers ?? new Headers()
+        },
+        get requestParameters() {
+          return getParameters(connection?.request)
+        },
         socketId: connection?.socketId ?? '',
         update,
         transactionOrigin: origin,

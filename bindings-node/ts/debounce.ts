@@ -3,6 +3,9 @@
 interface Timer {
   timeout: NodeJS.Timeout
   start: number
+  /** When it is to run; the timeout may fire earlier and is set again then, which is cheaper than at every call. */
+  due: number
+  quiet: Quiet | undefined
   func: () => any
 }
 
@@ -35,16 +38,27 @@ export const useDebounce = () => {
       }
     }
 
-    // A change that nobody told of may have come meanwhile: then the rest of the quiet is waited for.
-    const due = () => {
-      const rest = quiet === undefined ? 0 : Math.min(debounce - quiet(), start + maxDebounce - Date.now())
-      if (rest <= 0) return run()
-      timers.set(id, { start, timeout: setTimeout(due, rest), func: run })
+    const now = Date.now()
+    if (debounce === 0 || now - start >= maxDebounce) {
+      if (old) clearTimeout(old.timeout)
+      return run()
     }
-
+    const due = now + debounce
+    if (old !== undefined && old.due <= due) {
+      Object.assign(old, { due, quiet, func: run })
+      return
+    }
     if (old) clearTimeout(old.timeout)
-    if (debounce === 0 || Date.now() - start >= maxDebounce) return run()
-    timers.set(id, { start, timeout: setTimeout(due, debounce), func: run })
+    const fire = () => {
+      const timer = timers.get(id)
+      if (timer === undefined) return
+      // A change that nobody told of may have come meanwhile: then the rest of the quiet is waited for.
+      const unheard = Math.min(debounce - (timer.quiet?.() ?? debounce), start + maxDebounce - Date.now())
+      const rest = Math.max(timer.due - Date.now(), unheard)
+      if (rest <= 0) return timer.func()
+      timer.timeout = setTimeout(fire, rest)
+    }
+    timers.set(id, { start, timeout: setTimeout(fire, debounce), due, quiet, func: run })
   }
 
   const executeNow = (id: string): any => {
