@@ -32,7 +32,7 @@ run: ## Build the server and start it with no set-up; it prints its address
 ##### Check
 
 .PHONY: test
-test: lint test-rust golden-check test-provider test-auth test-loss test-c test-playground ## Everything that CI checks; installs what it needs
+test: lint test-rust golden-check test-provider test-auth test-loss test-deploy test-c test-playground ## Everything that CI checks; installs what it needs
 
 .PHONY: lint
 lint: fmt-check clippy deny ## Formatting, clippy without warnings, licences and banned crates
@@ -83,6 +83,11 @@ test-provider: build ## The real providers from npm against the real binary
 test-auth: build ## Better Auth, both versions and adapters, on PostgreSQL against the real binary
 	@$(TOOLS) node22 postgres npm_ci server/tests/provider npm_ci server/tests/auth
 	cd server/tests/auth && npm test --silent
+
+.PHONY: test-deploy
+test-deploy: build ## The deployment files under real PM2 and nginx
+	@$(TOOLS) node22 nginx npm_ci server/tests/deploy
+	cd server/tests/deploy && npm test --silent
 
 .PHONY: test-c
 test-c: build ## The C library: header, ABI, C programs bare and under sanitizers, both hosts with real providers
