@@ -3,29 +3,30 @@
 
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { awarenessStatesToArray, ResetConnection, SkipFurtherHooksError } from '@hocuspocus/common'
-import type { Awareness } from 'y-protocols/awareness'
+import { ResetConnection } from '@hocuspocus/common'
 import { applyUpdate, Doc, encodeStateAsUpdate } from 'yjs'
 import type { EngineOptions } from './addon.ts'
 import { ClientConnection, type Session, type SessionPayload } from './ClientConnection.ts'
 import type Connection from './Connection.ts'
 import { useDebounce } from './debounce.ts'
+import { CONFIGURED_HOOKS, DEFAULT_HOOKS, defaultConfiguration } from './defaults.ts'
 import { DirectConnection } from './DirectConnection.ts'
 import { DocumentLink, LINK } from './DocumentLink.ts'
 import Document from './Document.ts'
-import { EngineEvents, keyOf } from './EngineEvents.ts'
+import { EngineEvents } from './EngineEvents.ts'
+import { engineOptionsOf } from './engineOptions.ts'
 import { bits, has, nothing, report, watch } from './hooks.ts'
+import { listen } from './listening.ts'
+import { connectionOf, contextOf } from './origins.ts'
 import { getParameters, pathDocument } from './parameters.ts'
+import { Saving, storeId } from './Saving.ts'
 import type { Server } from './Server.ts'
-import { storeOf } from './stores.ts'
 import {
-  type AwarenessUpdate,
   type Configuration,
   type ConnectionConfiguration,
   type Extension,
   type HookName,
   type HookPayloadByName,
-  isTransactionOrigin,
   type onStoreDocumentPayload,
   shouldSkipStoreHooks,
   type WebSocketLike,
@@ -33,63 +34,8 @@ import {
 import { upgrade } from './upgrade.ts'
 import { version } from './version.ts'
 
-export const defaultConfiguration = {
-  name: null,
-  timeout: 60_000,
-  debounce: 2_000,
-  maxDebounce: 10_000,
-  quiet: false,
-  yDocOptions: {
-    gc: true,
-    gcFilter: () => true,
-  },
-  unloadImmediately: true,
-  maxUnauthenticatedQueueSize: 5 * 1024 * 1024,
-  maxUnauthenticatedQueueMessages: 1_000,
-  maxPendingDocuments: 100,
-  flushDelay: 0 as false | number,
-  flushMaxBytes: 1024 * 1024,
-}
-
-/** Hooks that a configuration has from the start; they do nothing. */
-const DEFAULT_HOOKS = [
-  'onConfigure',
-  'onListen',
-  'onUpgrade',
-  'onConnect',
-  'connected',
-  'beforeHandleMessage',
-  'afterHandleMessage',
-  'beforeHandleAwareness',
-  'beforeSync',
-  'beforeBroadcastStateless',
-  'onStateless',
-  'onChange',
-  'onCreateDocument',
-  'onLoadDocument',
-  'onStoreDocument',
-  'afterStoreDocument',
-  'onAwarenessUpdate',
-  'onRequest',
-  'onDisconnect',
-  'onDestroy',
-] as const satisfies readonly HookName[]
-
-/** Hooks that the configuration's own extension takes over, in the order that Hocuspocus lists them. */
-const CONFIGURED_HOOKS = [
-  ...DEFAULT_HOOKS.filter((name) => name !== 'onCreateDocument'),
-  'onAuthenticate',
-  'onTokenSync',
-  'afterLoadDocument',
-  'beforeUnloadDocument',
-  'afterUnloadDocument',
-] as const satisfies readonly HookName[]
-
 /** A document that somebody is on the way into is looked at again after this many milliseconds. */
 const RETIRE_RETRY_MS = 100
-/** The engine's own limit of a message where ws' option sets none. */
-const MESSAGE_BYTES_MAX = 100 * 1024 * 1024
-
 type LoadArguments<Context> = [
   request: Request,
   socketId: string,
@@ -127,6 +73,7 @@ export class Hocuspocus<Context = any> {
   debouncer = useDebounce()
 
   #events: EngineEvents | undefined
+  readonly #saving = new Saving(this as Hocuspocus, () => this.#events)
   #openings = new Map<string, Opening<Context>>()
   /** Held here: the arrays that it watches hold it weakly. */
   #hooksChanged = () => this.#refreshHooks()
@@ -152,28 +99,14 @@ export class Hocuspocus<Context = any> {
 
   /** Options of the engine that are no part of Hocuspocus' configuration. */
   protected get engineOptions(): Partial<EngineOptions> {
-    const payload = this.server?.configuration.websocketOptions?.maxPayload
-    return { messageBytesMax: payload ?? MESSAGE_BYTES_MAX, tokenOptional: false }
+    const messageBytesMax = this.server?.configuration.websocketOptions?.maxPayload
+    return messageBytesMax === undefined ? {} : { messageBytesMax }
   }
 
   get #engineEvents(): EngineEvents {
     if (this.#events === undefined) {
-      const { configuration } = this
-      this.#events = new EngineEvents(this as Hocuspocus, {
-        timeoutMs: configuration.timeout,
-        debounceMs: configuration.debounce,
-        maxDebounceMs: configuration.maxDebounce,
-        flushDelayMs: configuration.flushDelay === false ? -1 : configuration.flushDelay,
-        flushBytesMax: configuration.flushMaxBytes,
-        unauthenticatedBytesMax: configuration.maxUnauthenticatedQueueSize,
-        unauthenticatedMessagesMax: configuration.maxUnauthenticatedQueueMessages,
-        pendingDocumentsMax: configuration.maxPendingDocuments,
-        messageBytesMax: MESSAGE_BYTES_MAX,
-        gc: configuration.yDocOptions.gc,
-        tokenOptional: false,
-        store: storeOf(configuration.extensions),
-        ...this.engineOptions,
-      })
+      const options = { ...engineOptionsOf(this.configuration), ...this.engineOptions }
+      this.#events = new EngineEvents(this as Hocuspocus, options)
       this.#refreshHooks()
     }
     return this.#events
@@ -328,7 +261,7 @@ export class Hocuspocus<Context = any> {
   /** A room changed whose changes nobody here follows one by one. */
   touched(document: Document): void {
     document.lastChangeTime = Date.now()
-    this.#scheduleStore(document, () => this.#lastChange(document))
+    this.#saving.schedule(document, () => this.#saving.lastChange(document))
   }
 
   /** A session is out of the room that this did not see leave. */
@@ -360,7 +293,7 @@ export class Hocuspocus<Context = any> {
 
   #changed(document: Document, origin: unknown, update: Uint8Array): void {
     document.lastChangeTime = Date.now()
-    const connection = isTransactionOrigin(origin) && origin.source === 'connection' ? origin.connection : undefined
+    const connection = connectionOf(origin)
     if (this.#has('onChange')) {
       void this.tell('onChange', {
         instance: this,
@@ -383,7 +316,7 @@ export class Hocuspocus<Context = any> {
     }
     if (this.skipsStore(origin)) return
     const clientsCount = document.getConnectionsCount()
-    this.#scheduleStore(document, () => ({
+    this.#saving.schedule(document, () => ({
       instance: this,
       clientsCount,
       document,
@@ -402,71 +335,12 @@ export class Hocuspocus<Context = any> {
     return this.configuration.extensions.some((extension) => has(extension, name))
   }
 
-  /** The store's payload for a change that only the engine saw. */
-  #lastChange(document: Document): onStoreDocumentPayload<Context> {
-    const link = document[LINK] as DocumentLink
-    const [, , connection, number] = this.#engineEvents.engine.changes(link.id)
-    const author = this.#engineEvents.sockets.get(connection)?.sessions.get(number)?.connection
-    const found = author ?? link.departed.get(keyOf({ connection, number }))
-    const origin = found === undefined ? { source: 'redis' } : { source: 'connection', connection: found }
-    return {
-      instance: this,
-      clientsCount: document.getConnectionsCount(),
-      document,
-      lastContext: contextOf(origin),
-      lastTransactionOrigin: origin,
-      documentName: document.name,
-    }
-  }
-
   storeDocumentHooks(
     document: Document,
     hookPayload: onStoreDocumentPayload<Context>,
     immediately?: boolean,
   ): Promise<any> {
-    return this.#scheduleStore(document, () => hookPayload, immediately)
-  }
-
-  #scheduleStore(
-    document: Document,
-    payload: () => onStoreDocumentPayload<Context>,
-    immediately?: boolean,
-  ): Promise<any> {
-    const link = document[LINK]
-    const quiet = () => {
-      if (link === undefined || link.following) return Number.POSITIVE_INFINITY
-      const changedAt = this.#events?.engine.changes(link.id)[1] ?? 0
-      return Date.now() - changedAt
-    }
-    return this.debouncer.debounce(
-      storeId(document),
-      () => this.#store(document, payload),
-      immediately ? 0 : this.configuration.debounce,
-      this.configuration.maxDebounce,
-      quiet,
-    )
-  }
-
-  async #store(document: Document, payload: () => onStoreDocumentPayload<Context>): Promise<void> {
-    try {
-      await document.saveMutex.runExclusive(async () => {
-        const link = document[LINK]
-        // Before the hooks read the document: a change from now on is another store.
-        if (link) this.#events?.engine.rearm(link.id)
-        const told = payload()
-        link?.departed.clear()
-        await this.hooks('onStoreDocument', told)
-        await this.hooks('afterStoreDocument', told)
-      })
-    } catch (error) {
-      if (!(error instanceof SkipFurtherHooksError)) {
-        console.error('Caught error during storeDocumentHooks. Document stays in memory to avoid data loss', error)
-        return
-      }
-    }
-    setTimeout(() => {
-      if (this.shouldUnloadDocument(document)) void this.unloadDocument(document).catch(ignore)
-    }, 0)
+    return this.#saving.schedule(document, () => hookPayload, immediately)
   }
 
   // Hooks
@@ -566,51 +440,8 @@ export class Hocuspocus<Context = any> {
     document.isLoading = false
     document.onUpdate((document, origin, update) => this.#changed(document, origin, update))
     await this.hooks('afterLoadDocument', payload)
-    this.#listen(document, link)
+    listen(this as Hocuspocus, document, link)
     return document
-  }
-
-  #listen(document: Document, link?: DocumentLink): void {
-    document.beforeBroadcastStateless((document, payload) => {
-      void this.tell('beforeBroadcastStateless', { document, documentName: document.name, payload })
-    })
-    document.beforeHandleAwareness((document, states, transactionOrigin) => {
-      const connection = connectionOf(transactionOrigin)
-      return this.hooks('beforeHandleAwareness', {
-        awareness: document.awareness,
-        clientsCount: document.getConnectionsCount(),
-        context: connection?.context,
-        document,
-        documentName: document.name,
-        instance: this,
-        requestHeaders: connection?.request?.headers ?? new Headers(),
-        requestParameters: getParameters(connection?.request),
-        socketId: connection?.socketId ?? '',
-        transactionOrigin,
-        connection,
-        states,
-      })
-    })
-    const hear = (awareness: Awareness) =>
-      awareness.on('update', (update: AwarenessUpdate, transactionOrigin: unknown) => {
-        void this.tell('onAwarenessUpdate', {
-          document,
-          documentName: document.name,
-          instance: this,
-          ...update,
-          transactionOrigin,
-          connection: connectionOf(transactionOrigin),
-          awareness,
-          states: awarenessStatesToArray(awareness.getStates()),
-        })
-      })
-    if (link === undefined) {
-      hear(document.awareness)
-      return
-    }
-    if (link.awareness) hear(link.awareness)
-    else link.onAwarenessCreated = hear
-    if (this.#has('onAwarenessUpdate')) void document.awareness
   }
 
   shouldUnloadDocument(document: Document): boolean {
@@ -670,21 +501,7 @@ export class Hocuspocus<Context = any> {
 
 function ignore(): void {}
 
-function storeId(document: Document): string {
-  return `onStoreDocument-${document.name}`
-}
-
 /** A direct connection has no request. */
 function localRequest(): Request {
   return new Request('http://localhost')
-}
-
-function connectionOf(origin: unknown): Connection | undefined {
-  return isTransactionOrigin(origin) && origin.source === 'connection' ? origin.connection : undefined
-}
-
-function contextOf(origin: unknown): any {
-  if (!isTransactionOrigin(origin)) return {}
-  if (origin.source === 'connection') return origin.connection.context
-  return origin.source === 'local' ? (origin.context ?? {}) : {}
 }

@@ -2,6 +2,7 @@
 
 export * from './Connection.ts'
 export * from './debounce.ts'
+export { defaultConfiguration } from './defaults.ts'
 export * from './Document.ts'
 export * from './Hocuspocus.ts'
 export * from './IncomingMessage.ts'

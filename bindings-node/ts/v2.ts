@@ -3,7 +3,8 @@
 
 import type { AddressInfo } from 'node:net'
 import type { EngineOptions } from './addon.ts'
-import { defaultConfiguration as current, type Hocuspocus as Current } from './Hocuspocus.ts'
+import { defaultConfiguration as current } from './defaults.ts'
+import type { Hocuspocus as Current } from './Hocuspocus.ts'
 import { has } from './hooks.ts'
 import { LegacyHocuspocus } from './legacy.ts'
 import { Server as HttpServer, type ServerConfiguration } from './Server.ts'

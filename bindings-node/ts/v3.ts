@@ -1,6 +1,7 @@
 // For programs written for @hocuspocus/server 3.4. See README.md for what differs.
 
-import { defaultConfiguration as current, type Hocuspocus } from './Hocuspocus.ts'
+import { defaultConfiguration as current } from './defaults.ts'
+import type { Hocuspocus } from './Hocuspocus.ts'
 import { LegacyHocuspocus } from './legacy.ts'
 import { defaultServerConfiguration as currentServer, Server as CurrentServer, type ServerConfiguration } from './Server.ts'
 import type { WebSocketOptions } from './upgrade.ts'
