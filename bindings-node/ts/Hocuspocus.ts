@@ -18,7 +18,7 @@ import { engineOptionsOf } from './engineOptions.ts'
 import { bits, has, nothing, report, watch } from './hooks.ts'
 import { listen } from './listening.ts'
 import { connectionOf, contextOf } from './origins.ts'
-import { getParameters, pathDocument } from './parameters.ts'
+import { getParameters, localRequest, pathDocument } from './parameters.ts'
 import { Saving, storeId } from './Saving.ts'
 import type { Server } from './Server.ts'
 import {
@@ -266,7 +266,7 @@ export class Hocuspocus<Context = any> {
 
   /** A session is out of the room that this did not see leave. */
   reconsider(document: Document): void {
-    if (this.shouldUnloadDocument(document)) void this.unloadDocument(document).catch(ignore)
+    if (this.shouldUnloadDocument(document)) void this.unloadDocument(document).catch(() => {})
   }
 
   /** The engine lost a room: it failed, or could not take what the load hooks gave it. */
@@ -285,7 +285,7 @@ export class Hocuspocus<Context = any> {
     if (!document.isLoading && this.debouncer.isDebounced(id)) {
       if (this.configuration.unloadImmediately) void this.debouncer.executeNow(id)
     } else {
-      await this.unloadDocument(document).catch(ignore)
+      await this.unloadDocument(document).catch(() => {})
     }
   }
 
@@ -497,11 +497,4 @@ export class Hocuspocus<Context = any> {
     this.#events?.shutDown(deadlineMs)
     this.#events = undefined
   }
-}
-
-function ignore(): void {}
-
-/** A direct connection has no request. */
-function localRequest(): Request {
-  return new Request('http://localhost')
 }

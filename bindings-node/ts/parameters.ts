@@ -20,3 +20,8 @@ export function pathDocument(url: string | undefined): string | undefined {
     return undefined
   }
 }
+
+/** A direct connection has no request. */
+export function localRequest(): Request {
+  return new Request('http://localhost')
+}
