@@ -17,7 +17,7 @@ export PATH := $(ROOT)/.tools/node22/bin:$(ROOT)/.tools/bin:$(PATH)
 TOOLS := $(ROOT)/scripts/tools.sh
 # `cargo nextest` where it is installed: it runs test binaries side by side. Doc tests always need `cargo test`.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
-CARGO_TEST := $(if $(NEXTEST),cargo nextest run --no-tests=pass,cargo test --all-targets)
+CARGO_TEST := $(if $(NEXTEST),cargo nextest run --no-tests=pass --no-fail-fast,cargo test --all-targets --no-fail-fast)
 
 .PHONY: help
 help: ## List these commands
