@@ -335,7 +335,8 @@ static void an_authenticator_answers_from_another_thread(void) {
     fidibus_connection *down = join(hub, "notes", "down");
     CHECK(sees(good, "readonly"));
     CHECK(sees(bad, "who are you"));
-    CHECK(sees(down, "permission-denied"));
+    /* What may pass is no denial: the socket is closed with an invitation to come back. */
+    CHECK(closed_with(down) == 1013);
     fidibus_metrics metrics;
     OK(fidibus_hub_metrics(hub, &metrics, sizeof metrics));
     CHECK(metrics.auth_denied_total == 1 && metrics.auth_unavailable_total == 1 && asked.count == 3);
