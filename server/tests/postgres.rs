@@ -71,7 +71,7 @@ fn it_starts_while_the_database_is_away() {
     );
     assert_eq!(http(server.health_address(), "GET", "/ready").status, 503);
     let heard = Peer::connect(server.address(), "plan").hear(WAIT);
-    assert_eq!(heard, Heard::Denied("document-unavailable".to_owned()), "no document from nowhere");
+    assert_eq!(heard, Heard::SocketClosed(1013), "no document from nowhere, and an invitation to come back");
     postgres.resume().unwrap();
     wait_for_health(&server, healthy);
     let mut peer = Peer::connect(server.address(), "plan");

@@ -221,6 +221,10 @@ fn refused_by_hub(error: &HubError) -> Decision {
         },
         HubError::ShuttingDown => denied("shutting-down", CloseReason::SERVICE_RESTART),
         HubError::Protocol(_) => denied(DENIED, CloseReason::FORBIDDEN),
+        // What cannot be read stays so until somebody mends it: coming back at once helps nobody.
+        HubError::Load(error) if !error.retryable => {
+            denied("document-unavailable", CloseReason::RESET_CONNECTION)
+        }
         // All of these may pass, so the codes invite to come back.
         HubError::Load(_) => denied("document-unavailable", CloseReason::TRY_AGAIN_LATER),
         HubError::Limit(_) | HubError::Unloaded => denied("try-again-later", CloseReason::TRY_AGAIN_LATER),
