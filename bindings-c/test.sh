@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that shows the C library: it is built and installed as a user would, then C programs run against it
-# bare, under AddressSanitizer with UBSan, under valgrind and under ThreadSanitizer, the header is compiled in all
-# dialects, the ABI is compared, and the hosts in examples/ serve real providers.
+# bare, under AddressSanitizer with UBSan, under valgrind and under ThreadSanitizer, some of them on a PostgreSQL of
+# their own; the header is compiled in all dialects, the ABI is compared, and the hosts in examples/ serve real providers.
 #
 #   bindings-c/test.sh [STEP...]   all steps, or some of: header abi bare asan valgrind tsan link hosts
 set -euo pipefail
@@ -13,13 +13,13 @@ work="$CARGO_TARGET_DIR/c-tests"
 prefix="$work/prefix"
 include="$prefix/include"
 steps=" ${*:-header abi bare asan valgrind tsan link hosts} "
-programs="config connection document hooks store server threads abuse nulls"
+programs="config connection document hooks store server postgres threads abuse nulls"
 warnings="-Wall -Wextra -Wpedantic -Werror"
 
 wanted() { [[ "$steps" == *" $1 "* ]]; }
 say() { echo "test.sh: $*"; }
 
-"$root/scripts/tools.sh" clang valgrind
+"$root/scripts/tools.sh" clang valgrind postgres
 for package in libwebsockets-dev libwslay-dev nettle-dev pkg-config cmake g++; do
     dpkg -s "$package" >/dev/null 2>&1 || missing="${missing:-} $package"
 done
@@ -36,6 +36,14 @@ make --silent -C "$here" install PROFILE=dev PREFIX="$prefix"
 export PKG_CONFIG_PATH="$prefix/lib/pkgconfig"
 export LD_LIBRARY_PATH="$prefix/lib"
 python3 "$here/tests/nulls.py" "$include/fidibus.h" "$here"/tests/c/*.[ch] >"$work/nulls.c"
+
+# A database for those steps that run all programs.
+if wanted bare || wanted asan || wanted valgrind; then
+    cluster="$(mktemp -d)"
+    trap '"$here/tests/postgres.sh" stop "$cluster" || true; rm -rf "$cluster"' EXIT
+    FIDIBUS_TEST_POSTGRES="$("$here/tests/postgres.sh" start "$cluster")"
+    export FIDIBUS_TEST_POSTGRES
+fi
 
 # compile COMPILER PROGRAM OUTPUT FLAGS...
 compile() {

@@ -175,9 +175,12 @@ enum fidibus_hook
     FIDIBUS_HOOK_AFTER_UNLOAD_DOCUMENT = 21,
     // The hub was shut down.
     FIDIBUS_HOOK_ON_DESTROY = 22,
-    // Asked: an HTTP request wants to become a WebSocket. Hosts own their HTTP: the library never calls it.
+    // Asked: an HTTP request to a fidibus_server_start wants to become a WebSocket: uri, headers, client_ip. A
+    // no is answered with HTTP status 401 (code 4401), 503 (1013) or 403. Hosts with a listener of their own
+    // own the HTTP too, and it is not called.
     FIDIBUS_HOOK_ON_UPGRADE = 23,
-    // Asked: an HTTP request that does not. The library never calls it.
+    // Asked: an HTTP request to a fidibus_server_start that does not (health, the greeting). A no is answered
+    // as above.
     FIDIBUS_HOOK_ON_REQUEST = 24,
 };
 #ifndef __cplusplus
@@ -319,9 +322,11 @@ enum fidibus_store_operation
     FIDIBUS_STORE_OPERATION_LOAD = 100,
     // Merge a snapshot (payload) into what is stored, atomically, and fold exactly the rows named (folded).
     FIDIBUS_STORE_OPERATION_STORE = 101,
-    // Remove a document and its rows: fidibus_reply_set_count. Without it, nothing can be removed.
+    // Remove a document and its rows (fidibus_hub_delete_stored): fidibus_reply_set_count. Without it, nothing can
+    // be removed.
     FIDIBUS_STORE_OPERATION_DELETE = 102,
-    // Names after fidibus_event_after, at most fidibus_event_limit: fidibus_reply_add_name. Without it: none.
+    // Names after fidibus_event_after, at most fidibus_event_limit (fidibus_hub_stored_documents):
+    // fidibus_reply_add_name. Without it: none.
     FIDIBUS_STORE_OPERATION_LIST = 103,
     // Is the store there? Without it: yes.
     FIDIBUS_STORE_OPERATION_PING = 104,
@@ -330,7 +335,8 @@ enum fidibus_store_operation
     // Append rows (batches) so that all of them survive a crash once it is accepted: fidibus_reply_add_id, one
     // for each. With it, clients' updates are acknowledged when they are stored; without, at once.
     FIDIBUS_STORE_OPERATION_APPEND = 106,
-    // Delete folded rows older than fidibus_event_age_ms, a bounded number: fidibus_reply_set_count.
+    // Delete folded rows older than fidibus_event_age_ms, a bounded number (fidibus_hub_prune_log):
+    // fidibus_reply_set_count.
     FIDIBUS_STORE_OPERATION_PRUNE = 107,
 };
 #ifndef __cplusplus
@@ -991,6 +997,31 @@ void fidibus_store_free(struct fidibus_store *store);
 
 // Sets the callback of a fidibus_store_operation; NULL takes it away.
 fidibus_status fidibus_store_on(struct fidibus_store *store, uint32_t operation, fidibus_callback callback);
+
+// The names of stored documents in the store's order: those after `after` (NULL: from the first), at most `limit`
+// (1 to 10,000). To go on, hand in the last one. Blocks until the store answers.
+//
+// FIDIBUS_STATUS_STORE: the store fails.
+fidibus_status fidibus_hub_stored_documents(const struct fidibus_hub *hub,
+                                            const char *after,
+                                            size_t limit,
+                                            struct fidibus_names **names);
+
+// Removes a stored document with its log. One that is loaded stays so, and is stored again with its next change:
+// end its sessions (fidibus_hub_close_connections) and close it before. Blocks until the store answers.
+//
+// FIDIBUS_STATUS_EMPTY: it was not stored. FIDIBUS_STATUS_STORE: the store fails, or cannot remove.
+fidibus_status fidibus_hub_delete_stored(const struct fidibus_hub *hub,
+                                         const char *document);
+
+// Deletes rows of the log that a snapshot holds already and that are older than `age_ms`, a century at most: a
+// bounded number, which `count` (NULL: not wanted) gets; 0: there are no more, or the store keeps none. Blocks
+// until the store answers.
+//
+// FIDIBUS_STATUS_OUT_OF_RANGE: the age. FIDIBUS_STATUS_STORE: the store fails.
+fidibus_status fidibus_hub_prune_log(const struct fidibus_hub *hub,
+                                     uint64_t age_ms,
+                                     uint64_t *count);
 
 // Frees what a buffer holds and makes it empty; a buffer that is all zero is left alone.
 void fidibus_buffer_free(struct fidibus_buffer *buffer);

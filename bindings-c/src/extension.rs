@@ -69,9 +69,12 @@ pub enum fidibus_hook {
     AfterUnloadDocument = 21,
     /// The hub was shut down.
     OnDestroy = 22,
-    /// Asked: an HTTP request wants to become a WebSocket. Hosts own their HTTP: the library never calls it.
+    /// Asked: an HTTP request to a fidibus_server_start wants to become a WebSocket: uri, headers, client_ip. A
+    /// no is answered with HTTP status 401 (code 4401), 503 (1013) or 403. Hosts with a listener of their own
+    /// own the HTTP too, and it is not called.
     OnUpgrade = 23,
-    /// Asked: an HTTP request that does not. The library never calls it.
+    /// Asked: an HTTP request to a fidibus_server_start that does not (health, the greeting). A no is answered
+    /// as above.
     OnRequest = 24,
 }
 

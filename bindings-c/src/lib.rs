@@ -29,6 +29,7 @@ mod reply;
 mod server;
 mod status;
 mod store;
+mod stored;
 mod text;
 mod transaction;
 

@@ -25,9 +25,11 @@ pub enum fidibus_store_operation {
     Load = 100,
     /// Merge a snapshot (payload) into what is stored, atomically, and fold exactly the rows named (folded).
     Store = 101,
-    /// Remove a document and its rows: fidibus_reply_set_count. Without it, nothing can be removed.
+    /// Remove a document and its rows (fidibus_hub_delete_stored): fidibus_reply_set_count. Without it, nothing can
+    /// be removed.
     Delete = 102,
-    /// Names after fidibus_event_after, at most fidibus_event_limit: fidibus_reply_add_name. Without it: none.
+    /// Names after fidibus_event_after, at most fidibus_event_limit (fidibus_hub_stored_documents):
+    /// fidibus_reply_add_name. Without it: none.
     List = 103,
     /// Is the store there? Without it: yes.
     Ping = 104,
@@ -36,7 +38,8 @@ pub enum fidibus_store_operation {
     /// Append rows (batches) so that all of them survive a crash once it is accepted: fidibus_reply_add_id, one
     /// for each. With it, clients' updates are acknowledged when they are stored; without, at once.
     Append = 106,
-    /// Delete folded rows older than fidibus_event_age_ms, a bounded number: fidibus_reply_set_count.
+    /// Delete folded rows older than fidibus_event_age_ms, a bounded number (fidibus_hub_prune_log):
+    /// fidibus_reply_set_count.
     Prune = 107,
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use fidibus_core::auth::{Handshake, SECURITY};
 use fidibus_core::error::CloseReason;
-use fidibus_core::hub::Transport;
+use fidibus_core::hub::{RequestKind, Transport};
 use fidibus_core::id::DocumentName;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -133,6 +133,9 @@ fn route(request: Request<Incoming>, socket: &Arc<Socket>) -> impl Future<Output
     let path = strip_base(&front.config.base_path, request.uri().path()).to_owned();
     let socket = Arc::clone(socket);
     async move {
+        if let Some(refusal) = refused_by_hook(&request, &path, &socket).await {
+            return refusal;
+        }
         if is_upgrade(request.headers()) {
             return match refuse_early(&request, &path, &socket).await {
                 Some(refusal) => refusal,
@@ -155,6 +158,18 @@ fn route(request: Request<Incoming>, socket: &Arc<Socket>) -> impl Future<Output
             _ => not_found(),
         }
     }
+}
+
+/// The no of a hook. Only a host that embeds the server has any.
+async fn refused_by_hook(request: &Request<Incoming>, path: &str, socket: &Socket) -> Option<Answer> {
+    let front = &socket.front;
+    let kind = if is_upgrade(request.headers()) { RequestKind::Upgrade } else { RequestKind::Plain };
+    // A socket too many takes up nobody's time.
+    if !front.hub.asks_about(kind) || matches!(socket.admission, Admission::Refused(_)) {
+        return None;
+    }
+    let client_ip = front.config.trusted_proxies.client_ip(socket.peer, request.headers());
+    Box::pin(gate::ask_hooks(&front.hub, kind, &handshake(request, path, client_ip))).await
 }
 
 /// The no of `WS_AUTH_REJECT=http`, given before the handshake is answered.

@@ -86,6 +86,80 @@ static void a_server_with_the_hosts_hub(void) {
     fidibus_hub_free(hub);
 }
 
+/* What the hooks of an HTTP request were asked, and what they say by the query. */
+typedef struct gate {
+    atomic_int upgrades;
+    atomic_int requests;
+} gate;
+
+static void judge(void *env, const fidibus_event *event, fidibus_reply *reply) {
+    gate *this = env;
+    uint32_t hook = 99;
+    fidibus_buffer ip, word;
+    fidibus_text host;
+    CHECK(reply != NULL);
+    OK(fidibus_event_kind(event, &hook));
+    atomic_fetch_add(hook == FIDIBUS_HOOK_ON_UPGRADE ? &this->upgrades : &this->requests, 1);
+    OK(fidibus_event_header(event, "host", &host));
+    CHECK(is_text(&host, "x"));
+    OK(fidibus_event_client_ip(event, &ip));
+    CHECK(took_text(&ip, "127.0.0.1"));
+    STATUS(NOT_FOR_THIS, fidibus_event_document(event, &host));
+    STATUS(NOT_FOR_THIS, fidibus_reply_set_user(reply, "ada"));
+    if (fidibus_event_query(event, "say", &word) == FIDIBUS_STATUS_EMPTY) {
+        OK(fidibus_reply_accept(reply));
+        return;
+    }
+    if (strcmp((const char *)word.bytes, "who") == 0) {
+        OK(fidibus_reply_reject(reply, 4401, "who are you"));
+    } else if (strcmp((const char *)word.bytes, "later") == 0) {
+        OK(fidibus_reply_reject(reply, 1013, NULL));
+    } else {
+        fidibus_reply_free(reply);
+    }
+    fidibus_buffer_free(&word);
+}
+
+static const char *answered(uint16_t port, const char *target, int upgrade) {
+    static char answer[4096];
+    char request[512];
+    const char *wish = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                       "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", target,
+             upgrade ? wish : "Connection: close\r\n");
+    ask(port, request, answer, sizeof answer);
+    return answer;
+}
+
+/* Goal: on_upgrade and on_request decide before anything is answered, each on its own kind of request. */
+static void hooks_judge_requests(void) {
+    gate asked = {0, 0};
+    fidibus_config *config = small_config();
+    fidibus_extension *extension = NULL;
+    OK(fidibus_extension_new("gate", &asked, NULL, &extension));
+    OK(fidibus_extension_on(extension, FIDIBUS_HOOK_ON_UPGRADE, judge));
+    OK(fidibus_extension_on(extension, FIDIBUS_HOOK_ON_REQUEST, judge));
+    OK(fidibus_config_add_extension(config, extension));
+    fidibus_extension_free(extension);
+    fidibus_hub *hub = hub_of(config);
+    fidibus_server *server = NULL;
+    uint16_t port = 0;
+    OK(fidibus_server_start(hub, "127.0.0.1", 0, NULL, &server));
+    OK(fidibus_server_port(server, &port));
+    CHECK(strstr(answered(port, "/notes", 1), " 101 "));
+    CHECK(strstr(answered(port, "/notes?say=who", 1), " 401 "));
+    CHECK(strstr(answered(port, "/notes?say=later", 1), " 503 "));
+    CHECK(strstr(answered(port, "/notes?say=nothing", 1), " 403 "));
+    CHECK(asked.upgrades == 4 && asked.requests == 0);
+    CHECK(strstr(answered(port, "/health", 0), " 200 "));
+    CHECK(strstr(answered(port, "/health?say=nothing", 0), " 403 "));
+    CHECK(asked.upgrades == 4 && asked.requests == 2);
+    fidibus_metrics metrics;
+    EVENTUALLY(fidibus_hub_metrics(hub, &metrics, sizeof metrics) == FIDIBUS_STATUS_OK && metrics.connections_total == 1);
+    fidibus_server_free(server);
+    fidibus_hub_free(hub);
+}
+
 static void settings_are_checked(void) {
     fidibus_server *server = NULL;
     STATUS(INVALID_JSON, fidibus_server_start(NULL, "127.0.0.1", 0, "[", &server));
@@ -98,6 +172,7 @@ static void settings_are_checked(void) {
 int main(void) {
     RUN(a_server_of_its_own);
     RUN(a_server_with_the_hosts_hub);
+    RUN(hooks_judge_requests);
     RUN(settings_are_checked);
     return 0;
 }

@@ -12,6 +12,9 @@ typedef struct memory {
     int fail_loads;
     int fail_stores;
     int hold_appends;
+    int fail_pings;
+    int deletable;
+    uint64_t pruned_age_ms;
     fidibus_reply *held;
     int64_t folded;
     counter freed;
@@ -86,6 +89,24 @@ static void append(memory *this, const fidibus_event *event, fidibus_reply *repl
     }
 }
 
+/* Stores "a", "b" and "c" by name. */
+static void list(const fidibus_event *event, fidibus_reply *reply) {
+    fidibus_text after = {"", 0};
+    uint64_t limit = 0;
+    fidibus_status status = fidibus_event_after(event, &after);
+    CHECK(status == FIDIBUS_STATUS_OK || status == FIDIBUS_STATUS_EMPTY);
+    OK(fidibus_event_limit(event, &limit));
+    STATUS(INVALID_NAME, fidibus_reply_add_name(reply, ""));
+    STATUS(NOT_FOR_THIS, fidibus_reply_set_count(reply, 1));
+    for (const char *name = "a\0b\0c\0"; *name && limit > 0; name += 2) {
+        if (after.len == 0 || *name > *after.text) {
+            OK(fidibus_reply_add_name(reply, name));
+            limit--;
+        }
+    }
+    OK(fidibus_reply_accept(reply));
+}
+
 static void on_operation(void *env, const fidibus_event *event, fidibus_reply *reply) {
     memory *this = env;
     uint32_t operation = 0;
@@ -97,6 +118,20 @@ static void on_operation(void *env, const fidibus_event *event, fidibus_reply *r
     case FIDIBUS_STORE_OPERATION_LOAD: load(this, event, reply); break;
     case FIDIBUS_STORE_OPERATION_STORE: store(this, event, reply); break;
     case FIDIBUS_STORE_OPERATION_APPEND: append(this, event, reply); break;
+    case FIDIBUS_STORE_OPERATION_LIST: list(event, reply); break;
+    case FIDIBUS_STORE_OPERATION_DELETE:
+        OK(fidibus_reply_set_count(reply, (uint64_t)this->deletable));
+        this->deletable = 0;
+        OK(fidibus_reply_accept(reply));
+        break;
+    case FIDIBUS_STORE_OPERATION_PRUNE:
+        OK(fidibus_event_age_ms(event, &this->pruned_age_ms));
+        OK(fidibus_reply_set_count(reply, 3));
+        OK(fidibus_reply_accept(reply));
+        break;
+    case FIDIBUS_STORE_OPERATION_PING:
+        OK(this->fail_pings ? fidibus_reply_fail(reply, "unplugged", true) : fidibus_reply_accept(reply));
+        break;
     default: OK(fidibus_reply_accept(reply)); break;
     }
     pthread_mutex_unlock(&this->mutex);
@@ -211,7 +246,74 @@ static void acks_wait_for_the_log(void) {
     fidibus_hub_free(hub);
 }
 
+static void what_is_stored_can_be_listed_deleted_and_pruned(void) {
+    memory memory = {.mutex = PTHREAD_MUTEX_INITIALIZER, .deletable = 1};
+    fidibus_hub *hub = hub_on(&memory, 1);
+    fidibus_names *names = NULL;
+    fidibus_text name;
+    OK(fidibus_hub_stored_documents(hub, NULL, 2, &names));
+    CHECK(fidibus_names_count(names) == 2);
+    OK(fidibus_names_at(names, 1, &name));
+    CHECK(is_text(&name, "b"));
+    fidibus_names_free(names);
+    OK(fidibus_hub_stored_documents(hub, "b", 10000, &names));
+    CHECK(fidibus_names_count(names) == 1);
+    fidibus_names_free(names);
+    STATUS(OUT_OF_RANGE, fidibus_hub_stored_documents(hub, NULL, 0, &names));
+    STATUS(OUT_OF_RANGE, fidibus_hub_stored_documents(hub, NULL, 10001, &names));
+    STATUS(INVALID_NAME, fidibus_hub_stored_documents(hub, "", 1, &names));
+    OK(fidibus_hub_delete_stored(hub, "a"));
+    STATUS(EMPTY, fidibus_hub_delete_stored(hub, "a"));
+    STATUS(INVALID_NAME, fidibus_hub_delete_stored(hub, ""));
+    uint64_t count = 0;
+    OK(fidibus_hub_prune_log(hub, 86400000, &count));
+    CHECK(count == 3 && memory.pruned_age_ms == 86400000);
+    OK(fidibus_hub_prune_log(hub, 0, NULL));
+    STATUS(OUT_OF_RANGE, fidibus_hub_prune_log(hub, UINT64_MAX, &count));
+    OK(fidibus_hub_shutdown(hub, 1000, 0, NULL));
+    STATUS(SHUTTING_DOWN, fidibus_hub_stored_documents(hub, NULL, 1, &names));
+    STATUS(SHUTTING_DOWN, fidibus_hub_delete_stored(hub, "a"));
+    STATUS(SHUTTING_DOWN, fidibus_hub_prune_log(hub, 0, NULL));
+    fidibus_hub_free(hub);
+}
+
+/* A store with nothing but what is needed. */
+static void what_a_store_cannot_is_told(void) {
+    memory memory = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+    fidibus_store *store = NULL;
+    OK(fidibus_store_new(&memory, NULL, &store));
+    OK(fidibus_store_on(store, FIDIBUS_STORE_OPERATION_LOAD, on_operation));
+    OK(fidibus_store_on(store, FIDIBUS_STORE_OPERATION_STORE, on_operation));
+    fidibus_config *config = small_config();
+    OK(fidibus_config_set_store(config, store));
+    fidibus_store_free(store);
+    fidibus_hub *hub = hub_of(config);
+    fidibus_names *names = NULL;
+    uint64_t count = 7;
+    OK(fidibus_hub_stored_documents(hub, NULL, 10, &names));
+    CHECK(fidibus_names_count(names) == 0);
+    fidibus_names_free(names);
+    STATUS(STORE, fidibus_hub_delete_stored(hub, "a"));
+    OK(fidibus_hub_prune_log(hub, 0, &count));
+    CHECK(count == 0);
+    fidibus_hub_free(hub);
+}
+
+static void health_tells_of_a_store_that_is_away(void) {
+    memory memory = {.mutex = PTHREAD_MUTEX_INITIALIZER, .fail_pings = 1};
+    fidibus_hub *hub = hub_on(&memory, 0);
+    fidibus_buffer health;
+    OK(fidibus_hub_health_json(hub, &health));
+    CHECK(strstr((const char *)health.bytes, "\"status\":\"degraded\""));
+    CHECK(strstr((const char *)health.bytes, "\"store_reachable\":false"));
+    fidibus_buffer_free(&health);
+    fidibus_hub_free(hub);
+}
+
 int main(void) {
+    RUN(what_is_stored_can_be_listed_deleted_and_pruned);
+    RUN(what_a_store_cannot_is_told);
+    RUN(health_tells_of_a_store_that_is_away);
     RUN(documents_come_back);
     RUN(a_row_is_loaded_without_a_snapshot);
     RUN(failures_are_told_and_tried_again);

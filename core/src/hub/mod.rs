@@ -20,6 +20,7 @@ mod panics;
 mod quarantine;
 mod recheck;
 mod registry;
+mod requests;
 mod room_task;
 mod transport;
 
@@ -39,6 +40,7 @@ pub use follower::{Follower, Held, RoomFollower};
 pub use hold::Hold;
 pub use host::{HostConnection, ReceiveError, Wake};
 pub use observer::{Observed, Observer};
+pub use requests::RequestKind;
 pub use transport::{FrameSink, Incoming, Transport};
 
 use crate::auth::{AllowAll, Authenticator, Handshake};
