@@ -336,6 +336,31 @@ fn awareness_reaches_everybody_also_its_sender_and_goes_with_its_session() {
     assert_eq!(bob.frames().len(), 1);
 }
 
+/// Goal: who moves its cursor all the time is not sent it back each time, but often enough to know that
+/// its socket lives, also where it alone moves.
+#[test]
+fn a_sender_hears_its_own_awareness_every_five_seconds() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let (ada, bob) = (scene.writer(), scene.writer());
+    let (mut own, mut others) = (0, 0);
+    for clock in 0..30 {
+        let state = encode([Entry { client: 5, clock, state: "{}" }].into_iter());
+        scene.room.handle(ada.key, Inbound::Awareness(state.into()), scene.now);
+        scene.end_turn();
+        (own, others) = (own + ada.frames().len(), others + bob.frames().len());
+        scene.now += Duration::from_millis(500);
+    }
+    assert_eq!((own, others), (3, 30));
+    // What others change in the same turn it lacks.
+    for (seat, client) in [(&ada, 6), (&bob, 7)] {
+        let state = encode([Entry { client, clock: 1, state: "{}" }].into_iter());
+        scene.room.handle(seat.key, Inbound::Awareness(state.into()), scene.now);
+    }
+    scene.now += Duration::from_millis(1);
+    scene.end_turn();
+    assert_eq!((ada.frames().len(), bob.frames().len()), (1, 1));
+}
+
 #[test]
 fn what_cannot_be_read_ends_its_connection_and_changes_nothing() {
     let mut scene = Scene::new(FlushDelay::Turn);

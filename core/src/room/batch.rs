@@ -44,11 +44,35 @@ pub struct Window {
     author: Author,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Author {
+/// Who made what is to be broadcast.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Author {
+    /// Nothing was made yet.
+    #[default]
     Nobody,
+    /// One session made all of it, and so needs none of it.
     Sole(SessionKey),
+    /// Several sessions did, or none.
     Several,
+}
+
+impl Author {
+    /// Who made it together with what `session` makes (`None`: no session does).
+    pub fn and(self, session: Option<SessionKey>) -> Self {
+        match (self, session) {
+            (Self::Nobody, Some(session)) => Self::Sole(session),
+            (Self::Sole(before), Some(session)) if before == session => self,
+            _ => Self::Several,
+        }
+    }
+
+    /// The session, where it is one alone.
+    pub fn sole(self) -> Option<SessionKey> {
+        match self {
+            Self::Sole(session) => Some(session),
+            Self::Nobody | Self::Several => None,
+        }
+    }
 }
 
 impl Window {
@@ -59,13 +83,8 @@ impl Window {
 
     /// Adds an update that the log has taken; see [`Batch::add`] for `whole`.
     pub fn add(&mut self, update: &Bytes, whole: bool, author: Option<SessionKey>) {
-        self.author = match (self.author, author) {
-            // What became applicable only now may be somebody else's.
-            _ if !whole => Author::Several,
-            (Author::Nobody, Some(session)) => Author::Sole(session),
-            (Author::Sole(before), Some(session)) if before == session => Author::Sole(session),
-            _ => Author::Several,
-        };
+        // What became applicable only now may be somebody else's.
+        self.author = if whole { self.author.and(author) } else { Author::Several };
         self.batch.add(update, whole);
     }
 
@@ -86,10 +105,7 @@ impl Window {
 
     /// The session that made all of it, and so needs none of it.
     pub fn sole_author(&self) -> Option<SessionKey> {
-        match self.author {
-            Author::Sole(session) => Some(session),
-            Author::Nobody | Author::Several => None,
-        }
+        self.author.sole()
     }
 
     /// The window as one update.

@@ -1,6 +1,6 @@
 //! Fan-out: one frame per address form, shared by all its subscribers; who falls behind is conflated.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -22,6 +22,10 @@ pub struct Lag {
     /// The state vector of its last step 1 that is not answered. The answer holds all since the cursor.
     asked: Option<Bytes>,
 }
+
+/// A session's own awareness goes back to it this often at the most. Together with the 18 s after which
+/// a provider renews its state at the latest, that stays under the 30 s that it waits for a message.
+const ECHO_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Up to this length a body is copied behind each address' prefix; beyond, frames share it.
 const COPY_BODY_BYTES_MAX: usize = 4 * 1024;
@@ -75,8 +79,9 @@ impl Room {
             self.window_awareness.sort_unstable();
             self.window_awareness.dedup();
             let clients = std::mem::take(&mut self.window_awareness);
+            let author = std::mem::take(&mut self.window_awareness_author).sole();
             let update = self.awareness.encode(clients.iter().copied()).into();
-            self.broadcast_awareness(&update, &clients, now);
+            self.broadcast_awareness(&update, &clients, author, now);
         }
         self.trim_journal();
     }
@@ -99,13 +104,26 @@ impl Room {
         }
     }
 
-    /// Also to the session that it came from: a y-websocket client takes a socket on which nothing
-    /// arrives for 30 s for dead, and its own awareness is what arrives (requirements.md, finding 8).
-    fn broadcast_awareness(&mut self, update: &Bytes, clients: &[u64], now: Instant) {
+    /// Now and then also to the session that it came from: a client takes a socket on which nothing
+    /// arrives for 30 s for dead, and its own awareness, renewed each 15 s, is what arrives
+    /// (requirements.md, finding 8). It has the state, so more of it would only cost a send.
+    fn broadcast_awareness(
+        &mut self,
+        update: &Bytes,
+        clients: &[u64],
+        author: Option<SessionKey>,
+        now: Instant,
+    ) {
         let mut frames = SharedFrame::new(Body::Awareness, update);
         let here = self.log.cursor();
         for index in 0..self.seats.len() {
             let seat = &mut self.seats[index];
+            if author == Some(seat.subscriber.session) {
+                if seat.echoed_at.is_some_and(|at| now < at + ECHO_INTERVAL) {
+                    continue;
+                }
+                seat.echoed_at = Some(now);
+            }
             if let Some(lag) = &mut seat.lag {
                 lag.awareness.extend_from_slice(clients);
                 lag.awareness.sort_unstable();

@@ -12,6 +12,8 @@ use yrs::{
     TransactionMut, Update,
 };
 
+use crate::protocol::varint::write_var_uint;
+
 /// What a root type is read as. The wire does not tell; the application knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RootKind {
@@ -99,8 +101,7 @@ pub enum MaterializeError {
 /// # Errors
 /// [`MaterializeError::Document`].
 pub fn text(update: &[u8], root: &str) -> Result<String, MaterializeError> {
-    contained(|| {
-        let doc = document(update)?;
+    with_document(update, |doc| {
         let txn = doc.transact();
         Ok(txn.get_text(root).map(|text| text.get_string(&txn)).unwrap_or_default())
     })
@@ -111,8 +112,7 @@ pub fn text(update: &[u8], root: &str) -> Result<String, MaterializeError> {
 /// # Errors
 /// [`MaterializeError::Document`].
 pub fn json(update: &[u8], root: &str, kind: RootKind) -> Result<String, MaterializeError> {
-    contained(|| {
-        let doc = document(update)?;
+    with_document(update, |doc| {
         let txn = doc.transact();
         let found = txn.get(root);
         Ok(to_text(&found.map_or(Any::Null, |found| value(&txn, root, &found, kind))))
@@ -124,8 +124,7 @@ pub fn json(update: &[u8], root: &str, kind: RootKind) -> Result<String, Materia
 /// # Errors
 /// [`MaterializeError::Document`].
 pub fn json_of_all(update: &[u8]) -> Result<String, MaterializeError> {
-    contained(|| {
-        let doc = document(update)?;
+    with_document(update, |doc| {
         let txn = doc.transact();
         let mut text = String::from("{");
         for (name, found) in txn.root_refs() {
@@ -146,10 +145,7 @@ pub fn json_of_all(update: &[u8]) -> Result<String, MaterializeError> {
 /// # Errors
 /// Any [`MaterializeError`]; then none of the edits was carried out.
 pub fn edit(update: &[u8], edits: &[Edit]) -> Result<Bytes, MaterializeError> {
-    contained(|| {
-        // A client id of its own for every transaction: two that start from the same state must not
-        // write under the same id.
-        let doc = document(update)?;
+    with_document(update, |doc| {
         for edit in edits {
             match edit {
                 Edit::TextInsert { root, .. } | Edit::TextRemove { root, .. } => {
@@ -160,12 +156,13 @@ pub fn edit(update: &[u8], edits: &[Edit]) -> Result<Bytes, MaterializeError> {
                 }
             }
         }
-        let mut txn = doc.transact_mut();
-        for (number, edit) in edits.iter().enumerate() {
-            carry_out(&mut txn, number, edit)?;
-        }
-        // Before the commit: what it merges and cleans up is no edit of ours.
-        Ok(txn.encode_update_v1().into())
+        transact(doc, |txn| {
+            for (number, edit) in edits.iter().enumerate() {
+                carry_out(txn, number, edit)?;
+            }
+            // Before the commit: what it merges and cleans up is no edit of ours.
+            Ok(txn.encode_update_v1().into())
+        })
     })
 }
 
@@ -214,12 +211,59 @@ fn root_map(txn: &TransactionMut<'_>, root: &str) -> MapRef {
     txn.get_map(root).expect("the root was made before")
 }
 
-fn document(update: &[u8]) -> Result<Doc, MaterializeError> {
-    let options = Options { offset_kind: OffsetKind::Utf16, ..Options::default() };
-    let doc = Doc::with_options(options);
-    let update = Update::decode_v1(update).map_err(|error| refused(&error))?;
-    doc.transact_mut().apply_update(update).map_err(|error| refused(&error))?;
-    Ok(doc)
+/// Works on a document of its own, with a client id of its own: two edits that start from the same state must not
+/// write under the same id.
+fn with_document<T>(
+    update: &[u8],
+    work: impl FnOnce(&Doc) -> Result<T, MaterializeError>,
+) -> Result<T, MaterializeError> {
+    let doc = Doc::with_options(Options { offset_kind: OffsetKind::Utf16, ..Options::default() });
+    let done = apply(&doc, update).and_then(|()| contained(|| work(&doc)));
+    if let Err(error) = release(&doc) {
+        tracing::warn!(%error, "Memory of a document with subdocuments is lost");
+    }
+    done
+}
+
+fn apply(doc: &Doc, update: &[u8]) -> Result<(), MaterializeError> {
+    let update = contained(|| Update::decode_v1(update).map_err(|error| refused(&error)))?;
+    transact(doc, |txn| txn.apply_update(update).map_err(|error| refused(&error)))
+}
+
+/// Works in a transaction, which commits when it is dropped. Never while a panic unwinds: the commit would meet
+/// what that panic left, and a second one ends the process.
+fn transact<T>(
+    doc: &Doc,
+    work: impl FnOnce(&mut TransactionMut<'_>) -> Result<T, MaterializeError>,
+) -> Result<T, MaterializeError> {
+    let mut txn = contained(|| doc.try_transact_mut().map_err(|error| refused(&error)))?;
+    let done = contained(|| work(&mut txn));
+    let committed = contained(|| {
+        drop(txn);
+        Ok(())
+    });
+    done.and_then(|done| committed.map(|()| done))
+}
+
+/// Frees a document with subdocuments. Each of them holds the one that it is in (yrs `block.rs`,
+/// `integrate_content`), so that neither would ever go: all is deleted, and yrs collects it.
+fn release(doc: &Doc) -> Result<(), MaterializeError> {
+    transact(doc, |txn| {
+        if txn.store().subdocs().next().is_none() {
+            return Ok(());
+        }
+        let ends = txn.state_vector();
+        let mut deletes = vec![0];
+        write_var_uint(&mut deletes, ends.len() as u64);
+        for (client, end) in ends.iter() {
+            write_var_uint(&mut deletes, client.get());
+            // One range, from the first clock to the last.
+            deletes.extend([1, 0]);
+            write_var_uint(&mut deletes, u64::from(*end));
+        }
+        let deletes = Update::decode_v1(&deletes).map_err(|error| refused(&error))?;
+        txn.apply_update(deletes).map_err(|error| refused(&error))
+    })
 }
 
 fn value<T: ReadTxn>(txn: &T, name: &str, found: &Out, kind: RootKind) -> Any {
@@ -314,6 +358,37 @@ mod tests {
         let broken = Edit::MapSet { root: "m".into(), key: "k".into(), json: "{".into() };
         assert!(matches!(edit(&update, &[broken]), Err(MaterializeError::Json { edit: 0, .. })));
         assert!(matches!(text(&[9, 9, 9], "t"), Err(MaterializeError::Document(_))));
+    }
+
+    /// Resident memory of this process.
+    #[cfg(target_os = "linux")]
+    fn resident_bytes() -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    /// Goal: a document with a subdocument goes with the call. Method: many calls on a large one; memory stays.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn documents_with_subdocuments_are_freed() {
+        const BYTES: usize = 2 << 20;
+        let doc = Doc::new();
+        let (words, map) = (doc.get_or_insert_text("t"), doc.get_or_insert_map("m"));
+        let mut txn = doc.transact_mut();
+        words.push(&mut txn, &"x".repeat(BYTES));
+        map.insert(&mut txn, "sub", Doc::new());
+        let update = txn.encode_update_v1();
+        drop(txn);
+        let mut before = 0;
+        for round in 0..60 {
+            assert_eq!(text(&update, "t").unwrap().len(), BYTES);
+            edit(&update, &[Edit::MapRemove { root: "m".into(), key: "sub".into() }]).unwrap();
+            if round == 10 {
+                before = resident_bytes();
+            }
+        }
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 30 * BYTES, "{grown} bytes more after 50 rounds");
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::protocol::Dialect;
 use crate::protocol::frame::Prefix;
 use crate::protocol::message::{Inbound, Text};
 use crate::store::LogBatch;
-use batch::{Unstored, Window};
+use batch::{Author, Unstored, Window};
 use broadcast::Lag;
 use sync::{AckFrames, PendingAck};
 
@@ -174,6 +174,8 @@ struct Seat {
     subscriber: Subscriber,
     lag: Option<Lag>,
     touched: bool,
+    /// When it was last sent awareness of its own.
+    echoed_at: Option<Instant>,
 }
 
 /// See the module.
@@ -190,6 +192,7 @@ pub struct Room {
     window: Window,
     window_opened_at: Option<Instant>,
     window_awareness: Vec<u64>,
+    window_awareness_author: Author,
     /// What is to be stored at the end of the turn.
     unstored: Unstored,
     sequence: u64,
@@ -224,6 +227,7 @@ impl Room {
             window: Window::new(cursor),
             window_opened_at: None,
             window_awareness: Vec::new(),
+            window_awareness_author: Author::Nobody,
             unstored: Unstored::new(cursor),
             sequence: 0,
             committed: 0,
@@ -277,7 +281,7 @@ impl Room {
             self.seat_of.insert(subscriber.session, before);
             return;
         }
-        self.seats.push(Seat { subscriber, lag: None, touched: false });
+        self.seats.push(Seat { subscriber, lag: None, touched: false, echoed_at: None });
         if greet {
             self.send_awareness(index, now);
         }
@@ -358,6 +362,11 @@ impl Room {
             return;
         }
         self.window_awareness.extend(change.clients());
+        let session = match origin {
+            Some(Origin::Session(session)) => Some(session),
+            _ => None,
+        };
+        self.window_awareness_author = self.window_awareness_author.and(session);
         self.window_opened_at.get_or_insert(now);
         if self.awareness_expires_at.is_none() {
             self.awareness_expires_at = self.awareness.next_expiry();

@@ -37,8 +37,11 @@ describe("awareness", { concurrency: 3 }, () => {
       // Alone on the document: what comes after a quiet moment can only be the echo.
       await new Promise((done) => setTimeout(done, 300));
       const before = lastMessage_ms();
-      a.introduce("ann");
-      await eventually(() => lastMessage_ms() > before, "a message follows one's own awareness", 5_000);
+      // Each time by stock, every five seconds by us.
+      let moves = 0;
+      const moving = setInterval(() => a.introduce(`ann ${moves++}`), 500);
+      t.after(() => clearInterval(moving));
+      await eventually(() => lastMessage_ms() > before, "a message follows one's own awareness", 10_000);
     });
   }
 
