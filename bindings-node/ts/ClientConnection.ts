@@ -187,7 +187,7 @@ export class ClientConnection<Context = any> {
       payload.connectionConfig.readOnly,
       entered.sessionId,
       payload.providerVersion,
-      { engine: this.#engine, session },
+      { engine: this.#engine, session, endsSocket: (left) => this.#instance.endsSockets && this.sessions.size <= left },
     )
     entered.connection = connection
     this.#listen(connection, entered, document)

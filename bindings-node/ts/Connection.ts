@@ -17,6 +17,8 @@ type SyncMessage = Pick<beforeSyncPayload, 'type' | 'payload'>
 export interface Native {
   engine: Engine
   session: SessionId
+  /** The socket ends with this session, as its last one: clients of 2.x know no message for the end of one. */
+  endsSocket: (left: number) => boolean
 }
 
 export class Connection<Context = any> {
@@ -179,11 +181,17 @@ export class Connection<Context = any> {
     this.#leave(event)
     const reason = event?.reason ?? 'Server closed the connection'
     if (this.#native) {
-      const { engine, session } = this.#native
-      engine.closeSession(session.connection, session.number, event?.code ?? ResetConnection.code, reason)
+      const { engine, session, endsSocket } = this.#native
+      if (endsSocket(0)) this.webSocket.close(event?.code, event?.reason)
+      else engine.closeSession(session.connection, session.number, event?.code ?? ResetConnection.code, reason)
       return
     }
     this.send(new OutgoingMessage(this.messageAddress).writeCloseMessage(reason).toUint8Array())
+  }
+
+  /** The engine is about to end the session, because a hook refused a message. */
+  refused({ code, reason }: CloseEvent): void {
+    if (this.#native?.endsSocket(1)) this.webSocket.close(code, reason)
   }
 
   /** The session ended in the engine; whether that was news. */

@@ -172,6 +172,7 @@ export class EngineEvents {
       () => this.#admit(ticket, session),
       (error) => {
         client.sessions.delete(id.number)
+        this.#instance.refused(client, session, error)
         this.engine.no(ticket, FORBIDDEN, reasonOf(error))
       },
     )
@@ -267,6 +268,7 @@ export class EngineEvents {
 
   #refuse(ticket: number, connection: Connection, error: unknown): void {
     const { code, reason } = connection.refusal(error)
+    connection.refused({ code, reason })
     this.engine.no(ticket, code, reason)
   }
 

@@ -63,14 +63,12 @@ export class Hocuspocus<Context = any> {
   }
 
   loadingDocuments: Map<string, Promise<Document>> = new Map()
-
   unloadingDocuments: Map<string, Promise<void>> = new Map()
-
   documents: Map<string, Document> = new Map()
-
   server?: Server<Context>
-
   debouncer = useDebounce()
+  /** Whether the end of a socket's last session is its own. */
+  readonly endsSockets: boolean = false
 
   #events: EngineEvents | undefined
   readonly #saving = new Saving(this as Hocuspocus, () => this.#events)
@@ -214,6 +212,9 @@ export class Hocuspocus<Context = any> {
     await this.hooks('onConnect', { ...payload, documentName }, merge)
     await this.hooks('onAuthenticate', { token, ...payload, documentName }, merge)
   }
+
+  /** A session was not let in. Older majors close its socket. */
+  refused(_client: ClientConnection, _session: Session, _error: unknown): void {}
 
   connected(payload: SessionPayload<Context>, documentName: string, connection: Connection<Context>): Promise<any> {
     return this.hooks('connected', { ...payload, documentName, connection })

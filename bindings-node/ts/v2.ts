@@ -1,21 +1,26 @@
 // For programs written for @hocuspocus/server 2.13 to 2.15: `Server` is an instance that is configured and listens itself.
 // See README.md for what differs.
 
+import { type CloseEvent, Forbidden, Unauthorized } from '@hocuspocus/common'
 import type { AddressInfo } from 'node:net'
 import type { EngineOptions } from './addon.ts'
+import type { ClientConnection, Session } from './ClientConnection.ts'
+import { Debugger } from './Debugger.ts'
 import { defaultConfiguration as current } from './defaults.ts'
 import type { Hocuspocus as Current } from './Hocuspocus.ts'
 import { has } from './hooks.ts'
+import type { IncomingMessage } from './IncomingMessage.ts'
 import { LegacyHocuspocus } from './legacy.ts'
+import { MessageReceiver as CurrentReceiver } from './MessageReceiver.ts'
 import { Server as HttpServer, type ServerConfiguration } from './Server.ts'
-import type { HookName } from './types.ts'
+import type { HookName, HookPayloadByName } from './types.ts'
 import type { WebSocketOptions } from './upgrade.ts'
 
 export * from './Connection.ts'
+export * from './Debugger.ts'
 export * from './debounce.ts'
 export * from './Document.ts'
 export * from './IncomingMessage.ts'
-export * from './MessageReceiver.ts'
 export * from './OutgoingMessage.ts'
 export { FidibusPostgres, FidibusSqlite } from './stores.ts'
 export * from './types.ts'
@@ -38,8 +43,25 @@ class Front<Context> extends HttpServer<Context> {
   }
 }
 
+/** The logger came before the origin, and the origin could be anything. */
+export class MessageReceiver extends CurrentReceiver {
+  logger: Debugger
+
+  constructor(message: IncomingMessage, logger: Debugger, defaultTransactionOrigin?: unknown) {
+    super(message, defaultTransactionOrigin as CurrentReceiver['defaultTransactionOrigin'])
+    this.logger = logger
+  }
+}
+
 export class Hocuspocus<Context = any> extends LegacyHocuspocus<Context> {
+  override readonly endsSockets = true
+
+  debugger = new Debugger()
+
   #front: Front<Context> | undefined
+
+  /** What identifies sessions that an onConnect hook refused. */
+  #refused = new WeakSet<object>()
 
   constructor(configuration?: Partial<ServerConfiguration<Context>>) {
     super()
@@ -53,6 +75,32 @@ export class Hocuspocus<Context = any> extends LegacyHocuspocus<Context> {
   /** Without such a hook a client may leave the Auth message out, as providers of 2.x without a token do. */
   protected override get engineOptions(): Partial<EngineOptions> {
     return { ...super.engineOptions, tokenOptional: !this.requiresAuthentication }
+  }
+
+  override hooks<T extends HookName>(
+    name: T,
+    payload: HookPayloadByName<Context>[T],
+    // biome-ignore lint/complexity/noBannedTypes: the type that Hocuspocus has
+    callback: Function | null = null,
+  ): Promise<any> {
+    const ran = super.hooks(name, payload, callback)
+    if (name !== 'onConnect') return ran
+    return ran.catch((error) => {
+      this.#refused.add((payload as HookPayloadByName['onConnect']).connectionConfig)
+      throw error
+    })
+  }
+
+  /** A refusal by onConnect ended the socket, one by onAuthenticate was answered. */
+  override refused(client: ClientConnection, { payload }: Session, error: any): void {
+    if (!this.#refused.has(payload.connectionConfig)) return
+    const { code, reason }: CloseEvent = { ...Forbidden, ...error }
+    try {
+      client.websocket.close(code, reason)
+    } catch (invalid) {
+      console.error(invalid)
+      client.websocket.close(Unauthorized.code, Unauthorized.reason)
+    }
   }
 
   protected override adapt(name: HookName, payload: Record<string, any>): Record<string, any> {
@@ -97,6 +145,32 @@ export class Hocuspocus<Context = any> extends LegacyHocuspocus<Context> {
 
   get httpURL(): string {
     return `http://${this.URL}`
+  }
+
+  enableDebugging(): void {
+    this.debugger.enable()
+  }
+
+  enableMessageLogging(): void {
+    this.debugger.enable()
+    this.debugger.verbose()
+  }
+
+  disableLogging(): void {
+    this.debugger.quiet()
+  }
+
+  disableDebugging(): void {
+    this.debugger.disable()
+  }
+
+  flushMessageLogs(): Hocuspocus<Context> {
+    this.debugger.flush()
+    return this
+  }
+
+  getMessageLogs(): any[] {
+    return this.debugger.get().logs
   }
 
   async destroy(): Promise<any> {
