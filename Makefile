@@ -80,8 +80,8 @@ test-provider: build ## The real providers from npm against the real binary
 	cd server/tests/provider && npm test --silent
 
 .PHONY: test-auth
-test-auth: build ## Better Auth, both versions and adapters, on PostgreSQL against the real binary
-	@$(TOOLS) node22 postgres npm_ci server/tests/provider npm_ci server/tests/auth
+test-auth: build ## Better Auth, both versions and adapters, on PostgreSQL, SQLite and Redis against the real binary
+	@$(TOOLS) node22 postgres redis npm_ci server/tests/provider npm_ci server/tests/auth
 	cd server/tests/auth && npm test --silent
 
 .PHONY: test-deploy

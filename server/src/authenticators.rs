@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use fidibus_core::auth::better_auth::{AuthChange, ChangeListener, PostgresSessions, SqliteSessions};
+use fidibus_core::auth::better_auth::{
+    AuthChange, ChangeListener, PostgresSessions, RedisSessions, SqliteSessions,
+};
 use fidibus_core::auth::identity::{DocumentAccess, SessionSource};
 use fidibus_core::auth::jwt::{JwtIssuer, JwtVerifier, KeySource};
 use fidibus_core::auth::policy::{AccessPolicy, CachedAccess};
@@ -99,12 +101,15 @@ fn tokens(config: &TokenConfig) -> Result<Authentication, BoxError> {
     let documents = documents(config, sessions.as_ref())?.map(|inner| -> Arc<dyn DocumentAccess> {
         Arc::new(CachedAccess::new(inner, config.documents_valid))
     });
-    let login = config.sessions.as_ref().zip(sessions.as_ref()).map(|(config, sessions)| LoginSessions {
-        source: sessions.source(),
-        secrets: Some(config.secrets.clone()),
-        cookies: config.cookies.clone(),
-        signed_only: config.signed_only,
-    });
+    let login = match (&config.sessions, &sessions) {
+        (Some(config), Some(sessions)) => Some(LoginSessions {
+            source: source(config, sessions)?,
+            secrets: Some(config.secrets.clone()),
+            cookies: config.cookies.clone(),
+            signed_only: config.signed_only,
+        }),
+        _ => None,
+    };
     let authenticator = TokenAuthenticator::new(TokenOptions {
         sessions: login,
         jwt: issuers(config, sessions.as_ref())?,
@@ -114,6 +119,19 @@ fn tokens(config: &TokenConfig) -> Result<Authentication, BoxError> {
         failures: FAILURE_LIMITS,
     });
     Ok(Authentication { authenticator: Arc::new(authenticator), changes })
+}
+
+/// Where login sessions are: in the database, or in the secondary storage that stands in front of it.
+fn source(config: &SessionsConfig, sessions: &Sessions) -> Result<Arc<dyn SessionSource>, BoxError> {
+    let database = sessions.source();
+    Ok(match &config.redis {
+        None => database,
+        Some(redis) => {
+            let sessions = RedisSessions::new(redis.url.reveal(), redis.prefix.clone(), database)
+                .map_err(|error| format!("WS_AUTH_REDIS_URL: {error}"))?;
+            Arc::new(sessions)
+        }
+    })
 }
 
 fn documents(

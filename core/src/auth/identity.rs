@@ -46,8 +46,8 @@ pub struct UserRow {
 pub struct SessionRow {
     /// The token that it was found by.
     pub token: String,
-    /// Its id.
-    pub id: String,
+    /// Its id; Better Auth gives a session none that it keeps in a secondary storage only.
+    pub id: Option<String>,
     /// Seconds until it expires, by the database's clock; negative: expired.
     pub remaining_seconds: f64,
     /// The administrator who acts as this user.

@@ -61,6 +61,8 @@ pub const SECURITY: &str = "fidibus_security";
 pub struct Login {
     /// The id of the login session, by which it can be ended from outside.
     pub session: Option<Box<str>>,
+    /// The user's role or roles at that time: for the log, nothing is decided by it later.
+    pub role: Option<Box<str>>,
     /// The authenticator's own value.
     pub proof: Box<dyn Any + Send + Sync>,
 }

@@ -285,7 +285,7 @@ fn session_identity(row: SessionRow) -> Result<Identity, AuthError> {
         name: None,
         email: None,
         role: None,
-        session: Some(row.id.into()),
+        session: row.id.map(Into::into),
         impersonated_by: row.impersonated_by,
         expires: SystemTime::now().checked_add(remaining),
     };
@@ -302,7 +302,11 @@ fn user_identity(identity: Identity, row: Option<UserRow>) -> Result<Identity, A
 }
 
 fn login(identity: &Identity, proof: Proof) -> Login {
-    Login { session: identity.session.as_deref().map(Into::into), proof: Box::new(proof) }
+    Login {
+        session: identity.session.as_deref().map(Into::into),
+        role: identity.role.as_deref().map(Into::into),
+        proof: Box::new(proof),
+    }
 }
 
 fn grant(identity: &Identity, access: Access, login: Arc<Login>) -> Grant {

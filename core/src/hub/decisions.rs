@@ -97,6 +97,7 @@ pub(super) async fn authenticate(
         documentName = %scope.document(),
         socketId = %scope.session.connection,
         userId = scope.grant.user.as_deref(),
+        role = scope.grant.login.as_ref().and_then(|login| login.role.as_deref()),
         readOnly = access == Access::ReadOnly,
         "WebSocket client authenticated"
     );

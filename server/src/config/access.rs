@@ -60,6 +60,8 @@ pub struct TokenConfig {
 pub struct SessionsConfig {
     /// Its database.
     pub database: StoreChoice,
+    /// Its secondary storage; `None`: sessions are in the database.
+    pub redis: Option<RedisConfig>,
     /// Connections to it.
     pub connections_max: u32,
     /// Its tables.
@@ -72,6 +74,15 @@ pub struct SessionsConfig {
     pub signed_only: bool,
     /// Whether the database tells of changes.
     pub listen: ListenChoice,
+}
+
+/// Better Auth's secondary storage.
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    /// Where it is; may hold a password.
+    pub url: Secret,
+    /// What its keys begin with.
+    pub prefix: String,
 }
 
 /// Whether the database tells of changes.
@@ -172,11 +183,19 @@ fn sessions(layers: &mut Layers) -> Result<SessionsConfig, ConfigError> {
     if listen != ListenChoice::Off && !matches!(database, StoreChoice::Postgres(_)) {
         return Err(ConfigError::new("WS_AUTH_LISTEN", "works with PostgreSQL only"));
     }
+    let redis = redis(layers)?;
+    if redis.is_some() && listen != ListenChoice::Off {
+        layers.warn(
+            "WS_AUTH_LISTEN hears nothing of sessions in WS_AUTH_REDIS_URL: what changes there shows at the next check, after WS_AUTH_RECHECK_MS"
+                .to_owned(),
+        );
+    }
     let prefix = layers.text_or("WS_AUTH_COOKIE_PREFIX", "better-auth");
     let cookie = layers.text("WS_AUTH_COOKIE");
     let connections_max = layers.number("WS_AUTH_MAX_CONNECTIONS", 4, 1..=1000)?;
     Ok(SessionsConfig {
         database,
+        redis,
         connections_max: u32::try_from(connections_max).unwrap_or(u32::MAX),
         tables: tables(layers)?,
         secrets: secrets(layers)?,
@@ -201,6 +220,18 @@ fn database(layers: &mut Layers) -> Result<StoreChoice, ConfigError> {
         StoreChoice::Memory => Err(ConfigError::new(variable, "holds no sessions of Better Auth")),
         database => Ok(database),
     }
+}
+
+fn redis(layers: &mut Layers) -> Result<Option<RedisConfig>, ConfigError> {
+    const VARIABLE: &str = "WS_AUTH_REDIS_URL";
+    let Some(url) = layers.text(VARIABLE) else { return Ok(None) };
+    if !["redis://", "rediss://", "redis+unix:///"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(ConfigError::bad(VARIABLE, &url, "must begin with redis:// or rediss://"));
+    }
+    let prefix = layers.text_or("WS_AUTH_REDIS_PREFIX", "better-auth:");
+    // An empty value counts as not set, so there is a word for it.
+    let prefix = if prefix.eq_ignore_ascii_case("none") { String::new() } else { prefix };
+    Ok(Some(RedisConfig { url: Secret::new(url), prefix }))
 }
 
 fn tables(layers: &mut Layers) -> Result<AuthTables, ConfigError> {
@@ -375,11 +406,26 @@ mod tests {
             (vec![SECRET, DATABASE, ("WS_DOCUMENT_PATTERN", "(")], "WS_DOCUMENT_PATTERN"),
             (vec![SECRET, DATABASE, ("WS_AUTH_USER_TABLE", "a.b.c")], "WS_AUTH_USER_TABLE"),
             (vec![SECRET, ("DATABASE_URL", "sqlite:a.db"), ("WS_AUTH_LISTEN", "on")], "WS_AUTH_LISTEN"),
+            (vec![SECRET, DATABASE, ("WS_AUTH_REDIS_URL", "me:hunter2@cache")], "WS_AUTH_REDIS_URL"),
         ] {
             let error = read_all(&pairs).unwrap_err();
             assert!(error.starts_with(&format!("{variable} ")), "{error}");
             assert!(!error.contains("hunter2") && !error.contains("short"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_secondary_storage_has_a_prefix() {
+        let url = ("WS_AUTH_REDIS_URL", "redis://me:hunter2@cache:6379/1");
+        let redis_of = |more: &[(&str, &str)]| {
+            let config = tokens_of(&[&[SECRET, DATABASE, url][..], more].concat());
+            assert!(!format!("{config:?}").contains("hunter2"));
+            config.sessions.unwrap().redis.unwrap()
+        };
+        assert_eq!(redis_of(&[]).prefix, "better-auth:");
+        assert_eq!(redis_of(&[("WS_AUTH_REDIS_PREFIX", "none")]).prefix, "");
+        assert_eq!(redis_of(&[]).url.reveal(), url.1);
+        assert!(tokens_of(&[SECRET, DATABASE]).sessions.unwrap().redis.is_none());
     }
 
     #[test]

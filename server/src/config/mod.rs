@@ -11,7 +11,8 @@ mod setting;
 mod webhook;
 
 pub use access::{
-    AuthChoice, DocumentsConfig, IssuerConfig, KeysConfig, ListenChoice, SessionsConfig, TokenConfig,
+    AuthChoice, DocumentsConfig, IssuerConfig, KeysConfig, ListenChoice, RedisConfig, SessionsConfig,
+    TokenConfig,
 };
 pub use address::Listen;
 pub use database::{DatabaseUrl, PoolConfig, StorageConfig, StoreChoice};

@@ -61,8 +61,8 @@ async function createTables(database) {
 }
 
 /** Starts it on a database, whose `pool` is a pool of pg or, for the built-in adapter, a file of node:sqlite; `baseURL` is what
- * the app would call itself. */
-export async function startBetterAuth({ version, adapter }, database, baseURL = "https://draw.example") {
+ * the app would call itself; `more` are further options. */
+export async function startBetterAuth({ version, adapter }, database, baseURL = "https://draw.example", more = {}) {
   const parts = versions[version];
   const [{ betterAuth }, { admin, bearer, jwt }, { toNodeHandler }] = await Promise.all([parts.core(), parts.plugins(), parts.node()]);
   const options = {
@@ -72,6 +72,7 @@ export async function startBetterAuth({ version, adapter }, database, baseURL = 
     logger: { level: "error" },
     telemetry: { enabled: false },
     rateLimit: { enabled: false },
+    ...more,
   };
   if (adapter === "drizzle") {
     await createTables(database);

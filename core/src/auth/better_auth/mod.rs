@@ -1,16 +1,22 @@
-//! Better Auth without Node: its sessions and users read from its own tables, its tokens checked with its own
-//! secret. It only reads; expiry, logout and bans are Better Auth's to write.
+//! Better Auth without Node: its sessions and users read from its own tables, or from the Redis that is its
+//! secondary storage, its tokens checked with its own secret. It only reads; expiry, logout and bans are Better Auth's to write.
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod by_json;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 mod secret;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "redis"))]
 mod tables;
 
 #[cfg(feature = "postgres")]
 pub use postgres::{ChangeListener, PostgresSessions};
+#[cfg(feature = "redis")]
+pub use redis::RedisSessions;
 pub use secret::{SecretError, Secrets};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteSessions;

@@ -20,10 +20,11 @@ use super::super::identity::{DocumentAccess, Identity, SessionRow, SessionSource
 use super::super::jwt::KeySource;
 use super::super::policy::parse_access;
 use super::super::role::RoleMap;
+use super::by_json;
 use super::tables::{AuthTables, Columns, NO_KEYS, PUBLIC_KEY};
 use crate::error::BoxError;
 use crate::id::DocumentName;
-use statements::{Statements, by_json, document_query};
+use statements::{Statements, document_query};
 
 /// How long one lookup may take, waiting for a connection included.
 const LOOKUP_MAX: Duration = Duration::from_secs(5);

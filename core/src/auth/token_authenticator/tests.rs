@@ -55,7 +55,7 @@ fn scene(change: impl FnOnce(&mut TokenOptions)) -> Scene {
     let table = Arc::new(Table::default());
     let row = SessionRow {
         token: TOKEN.to_owned(),
-        id: "s1".to_owned(),
+        id: Some("s1".to_owned()),
         remaining_seconds: 3600.0,
         impersonated_by: None,
         user: UserRow { id: "u1".to_owned(), role: Some("editor".to_owned()), ..UserRow::default() },
@@ -140,7 +140,8 @@ async fn every_form_of_a_session_opens() {
     ] {
         let grant = scene.ask("d", token, &headers).await.unwrap();
         assert_eq!((grant.user.as_deref(), grant.access), (Some("u1"), Access::ReadWrite), "{headers:?}");
-        assert_eq!(grant.login.unwrap().session.as_deref(), Some("s1"));
+        let login = grant.login.unwrap();
+        assert_eq!((login.session.as_deref(), login.role.as_deref()), (Some("s1"), Some("editor")));
         assert!(grant.expires.unwrap() > SystemTime::now() + Duration::from_secs(3500));
     }
 }
