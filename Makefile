@@ -32,7 +32,7 @@ run: ## Build the server and start it with no set-up; it prints its address
 ##### Check
 
 .PHONY: test
-test: lint test-rust golden-check test-provider test-auth test-loss test-deploy test-c test-playground ## Everything that CI checks; installs what it needs
+test: lint test-rust golden-check test-provider test-auth test-loss test-deploy test-c test-node test-playground ## Everything that CI checks; installs what it needs
 
 .PHONY: lint
 lint: fmt-check clippy deny ## Formatting, clippy without warnings, licences and banned crates
@@ -116,8 +116,8 @@ test-stock: ## The provider tests against stock Hocuspocus: proof that they stat
 	cd server/tests/provider && TARGET=stock npm test --silent
 
 .PHONY: test-node
-test-node: ## The npm module: one suite on our package and on stock Hocuspocus, extension packages, examples
-	@$(TOOLS) node22 redis npm_ci bindings-node
+test-node: ## The npm module: one suite on our package and on stock Hocuspocus, extension packages, applications, examples
+	@$(TOOLS) node20 node22 node24 redis postgres npm_ci bindings-node
 	bindings-node/test.sh
 
 .PHONY: test-playground

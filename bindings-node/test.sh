@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the addon and the package and runs the suite: on ours, on stock Hocuspocus, and once on Node 20.
+# Builds the addon and the package and runs the suite: on ours, on stock Hocuspocus, and in short on Node 20 and 24.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -9,5 +9,8 @@ export npm_config_nodedir="${npm_config_nodedir:-$(dirname "$(dirname "$(readlin
 if [ "${FIDIBUS_ADDON:-debug}" = release ]; then npm run build; else npm run build:debug; fi
 npm test
 npm run test:stock
-node20=${NODE20:-/usr/bin/node}
-if [ -x "$node20" ]; then "$node20" tests/smoke.mjs && "$node20" tests/smoke.cjs; fi
+for major in 20 24; do
+    node="$PWD/../.tools/node$major/bin/node"
+    "$node" tests/smoke.mjs
+    "$node" tests/smoke.cjs
+done

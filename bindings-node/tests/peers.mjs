@@ -46,7 +46,7 @@ export function leave(provider) {
 }
 
 /** Polls until something holds. */
-export async function until(holds, what = String(holds), ms = 8_000) {
+export async function until(holds, what = String(holds), ms = 20_000) {
   const end = Date.now() + ms
   for (;;) {
     const value = await holds()
