@@ -150,6 +150,63 @@ async fn folded_rows_are_deleted_or_kept_as_history() {
     }
 }
 
+/// Goal: a document's rows are found wherever among those of others they lie, and the ids are theirs.
+/// Method: commits of 1 to 1,500 rows of three documents in turn, one of which is new in the middle.
+#[tokio::test]
+async fn rows_of_one_document_are_found_among_many_others() {
+    let directory = Directory::new();
+    let path = directory.file("a.db");
+    let store = open(&path).await;
+    let log = store.update_log().unwrap();
+    let documents = ["a", "b", "c"].map(name);
+    let mut expected: [Vec<i64>; 3] = Default::default();
+    for (round, rows) in [1, 3, 511, 512, 513, 2, 1_500, 7].into_iter().enumerate() {
+        let of = |row: usize| if round < 3 { row % 2 } else { row % 3 };
+        let batches: Vec<_> = (0..rows).map(|row| batch(&documents[of(row)], 1, "row")).collect();
+        let ids = log.append(&batches).await.unwrap();
+        for (row, id) in ids.into_iter().enumerate() {
+            expected[of(row)].push(id);
+        }
+    }
+    let mut outside = outside(&path).await;
+    for (document, expected) in documents.iter().zip(&expected) {
+        let loaded = store.load(document).await.unwrap().unwrap();
+        let ids: Vec<i64> = loaded.updates.iter().map(|(id, _)| *id).collect();
+        assert!(ids == *expected, "{document}: {} rows, not {}", ids.len(), expected.len());
+        let stored: Vec<i64> =
+            sqlx::query_scalar("select id from yjs_update_log where document_id = ? order by id")
+                .bind(document.as_str())
+                .fetch_all(&mut outside)
+                .await
+                .unwrap();
+        assert!(stored == *expected, "{document}: the ids are those of the rows");
+    }
+}
+
+/// Goal: a file of the first version is taken on with all that is in it.
+#[tokio::test]
+async fn a_file_of_version_1_is_migrated() {
+    let directory = Directory::new();
+    let path = directory.file("a.db");
+    let mut old =
+        SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
+    let tables = include_str!("../../migrations/sqlite/0001_documents.sql");
+    sqlx::raw_sql(tables).execute(&mut old).await.unwrap();
+    old.execute("insert into fidibus_migration (version) values (1)").await.unwrap();
+    old.execute("insert into yjs_document (id, data) values ('a', x'0000')").await.unwrap();
+    sqlx::query("insert into yjs_update_log (document_id, update_data) values ('a', ?)")
+        .bind(edit(1, "row").to_vec())
+        .execute(&mut old)
+        .await
+        .unwrap();
+    old.close().await.unwrap();
+    let store = open(&path).await;
+    assert_eq!(authors_stored(&store, &name("a")).await, expected([(1, "row")]));
+    store.close().await;
+    let again = open(&path).await;
+    assert_eq!(authors_stored(&again, &name("a")).await, expected([(1, "row")]));
+}
+
 #[tokio::test]
 async fn a_changed_snapshot_is_refused_and_kept() {
     let directory = Directory::new();

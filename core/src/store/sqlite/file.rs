@@ -6,20 +6,26 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::Connection;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 
 use super::NAME;
+use super::writer::Writer;
 use crate::error::StoreError;
 
 /// How long a call waits for another process that writes to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call waits for a connection of its own process. Longer than any sane write.
+/// How long a call waits for one of the connections that read.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const READERS_MAX: u32 = 4;
 /// A write-ahead log that a large write has blown up is cut back to this.
 const WAL_BYTES_MAX: &str = "67108864";
-const MIGRATIONS: [(i64, &str); 1] = [(1, include_str!("../../../../migrations/sqlite/0001_documents.sql"))];
+const MIGRATIONS: [(i64, &str); 2] = [
+    (1, include_str!("../../../../migrations/sqlite/0001_documents.sql")),
+    (2, include_str!("../../../../migrations/sqlite/0002_log_by_span.sql")),
+];
 
 /// What is wrong with the file, in words.
 #[derive(Debug, thiserror::Error)]
@@ -31,24 +37,24 @@ struct FileError {
     source: Option<sqlx::Error>,
 }
 
-/// The pools of the writer and of the readers.
-pub(super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), StoreError> {
+/// The connection that writes, and the pool of those that read.
+pub(super) async fn open(path: &Path) -> Result<(Writer, SqlitePool), StoreError> {
     create(path).map_err(|error| broken(path, error.to_string()))?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
         .synchronous(SqliteSynchronous::Full);
-    let pool = SqlitePoolOptions::new()
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .max_lifetime(None);
     let write =
         options.clone().journal_mode(SqliteJournalMode::Wal).pragma("journal_size_limit", WAL_BYTES_MAX);
-    // The only connection that writes is never given up: closing and opening it costs a checkpoint.
-    let writer = pool.clone().max_connections(1).idle_timeout(None).connect_lazy_with(write);
+    let writer = Writer::connect(&write).await.map_err(|error| failed(path, error))?;
     migrate(&writer, path).await?;
-    let readers = pool.max_connections(READERS_MAX).connect_lazy_with(options.read_only(true));
+    let readers = SqlitePoolOptions::new()
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .max_lifetime(None)
+        .max_connections(READERS_MAX)
+        .connect_lazy_with(options.read_only(true));
     Ok((writer, readers))
 }
 
@@ -61,9 +67,10 @@ pub(in crate::store) fn create(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
 }
 
-async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+async fn migrate(writer: &Writer, path: &Path) -> Result<(), StoreError> {
     let failed = |error| failed(path, error);
-    let mut tx = writer.begin_with("begin immediate").await.map_err(failed)?;
+    let mut connection = writer.turn().await.map_err(failed)?;
+    let mut tx = connection.begin_with("begin immediate").await.map_err(failed)?;
     let tables: Vec<String> = sqlx::query_scalar("select name from sqlite_master where type = 'table'")
         .fetch_all(&mut *tx)
         .await

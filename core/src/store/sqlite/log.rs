@@ -1,29 +1,37 @@
 //! The statements on the update log.
 
+use std::ops::RangeInclusive;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use sqlx::error::DatabaseError;
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
+use super::BEGIN;
 use crate::id::DocumentName;
 use crate::store::merge::EMPTY_UPDATE;
 use crate::store::{LogBatch, LogId, QuarantinedRow};
 
-/// Inserts take as many rows as they can of these counts: few statements for any number of rows, and few
-/// enough different ones that all stay prepared.
-const ROWS_PER_INSERT: [usize; 4] = [256, 32, 8, 1];
+/// An insert takes this many rows at the most; more are several statements.
+const ROWS_PER_INSERT_MAX: usize = 512;
 
 /// Rows that one call of `prune` deletes at most.
 const PRUNE_ROWS_MAX: i64 = 10_000;
 
-/// The rows that no snapshot holds yet, in order.
+/// The rows that no snapshot holds yet, in order. The index is by spans of ids, then by document.
 pub(super) async fn unfolded(
     connection: &mut SqliteConnection,
     document: &DocumentName,
 ) -> Result<Vec<(LogId, Bytes)>, sqlx::Error> {
     let rows = sqlx::query(
-        "select id, update_data from yjs_update_log
-         where document_id = ? and not exists (select 1 from fidibus_folded where log_id = id) order by id",
+        "with recursive span (number) as (
+             select min(id) / 512 from yjs_update_log
+             union all
+             select number + 1 from span where number < (select max(id) / 512 from yjs_update_log)
+         )
+         select id, update_data from span cross join yjs_update_log on id / 512 = number and document_id = ?
+         where not exists (select 1 from fidibus_folded where log_id = id) order by id",
     )
     .bind(document.as_str())
     .fetch_all(connection)
@@ -31,38 +39,41 @@ pub(super) async fn unfolded(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<Vec<u8>, _>(1)?.into()))).collect()
 }
 
-/// Appends the batches, and their documents where there are none yet.
+/// Appends the batches, and their documents where there are none yet: one statement, which is a
+/// transaction by itself, unless there are many rows or a document is new.
 pub(super) async fn append(
     connection: &mut SqliteConnection,
     batches: &[LogBatch],
 ) -> Result<Vec<LogId>, sqlx::Error> {
+    if batches.len() <= ROWS_PER_INSERT_MAX {
+        match insert_rows(connection, batches).await {
+            Err(error) if is_without_document(&error) => {}
+            outcome => return outcome.map(Iterator::collect),
+        }
+    }
+    let mut tx = connection.begin_with(BEGIN).await?;
     let mut documents: Vec<_> = batches.iter().map(|batch| batch.document.as_str()).collect();
     documents.sort_unstable();
     documents.dedup();
-    for documents in pieces(&documents) {
-        insert_documents(connection, documents).await?;
+    for documents in documents.chunks(ROWS_PER_INSERT_MAX) {
+        insert_documents(&mut tx, documents).await?;
     }
     let mut ids = Vec::with_capacity(batches.len());
-    for batches in pieces(batches) {
-        insert_rows(connection, batches, &mut ids).await?;
+    for batches in batches.chunks(ROWS_PER_INSERT_MAX) {
+        ids.extend(insert_rows(&mut tx, batches).await?);
     }
+    tx.commit().await?;
     Ok(ids)
 }
 
-/// Cuts rows into pieces of the lengths that inserts take.
-fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let length = ROWS_PER_INSERT.into_iter().find(|length| *length <= rows.len())?;
-        let (piece, rest) = rows.split_at(length);
-        rows = rest;
-        Some(piece)
-    })
+fn is_without_document(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(DatabaseError::is_foreign_key_violation)
 }
 
 async fn insert_documents(connection: &mut SqliteConnection, documents: &[&str]) -> Result<(), sqlx::Error> {
     let values = vec!["(?, ?)"; documents.len()].join(", ");
     let sql = format!("insert into yjs_document (id, data) values {values} on conflict (id) do nothing");
-    let mut query = sqlx::query(AssertSqlSafe(sql));
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
     for document in documents {
         query = query.bind(*document).bind(EMPTY_UPDATE);
     }
@@ -70,25 +81,36 @@ async fn insert_documents(connection: &mut SqliteConnection, documents: &[&str])
     Ok(())
 }
 
+/// At least one row, at most [`ROWS_PER_INSERT_MAX`]; their ids, in order.
 async fn insert_rows(
     connection: &mut SqliteConnection,
     batches: &[LogBatch],
-    ids: &mut Vec<LogId>,
-) -> Result<(), sqlx::Error> {
-    let values = vec!["(?, ?, ?)"; batches.len()].join(", ");
-    let sql = format!(
-        "insert into yjs_update_log (document_id, update_data, user_id) values {values} returning id"
-    );
-    let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
+) -> Result<RangeInclusive<LogId>, sqlx::Error> {
+    let places = batches.len().next_power_of_two();
+    let mut query = sqlx::query(INSERT_ROWS[places.trailing_zeros() as usize].as_str());
     for batch in batches {
         query = query.bind(batch.document.as_str()).bind(&batch.update[..]).bind(batch.user.as_deref());
     }
-    let mut inserted: Vec<LogId> = query.fetch_all(connection).await?;
-    // Ids count up in the order of the values; SQLite does not promise that `returning` keeps to it.
-    inserted.sort_unstable();
-    ids.append(&mut inserted);
-    Ok(())
+    for _ in batches.len()..places {
+        query = query.bind(None::<&str>).bind(None::<&[u8]>).bind(None::<&str>);
+    }
+    let last = query.execute(connection).await?.last_insert_rowid();
+    // Nobody else writes within a statement, and an id that was given is never given again (`autoincrement`).
+    Ok(last - (batches.len() as LogId - 1)..=last)
 }
+
+/// The insert with places for 1, 2, 4, … rows, of which empty ones count nothing: few enough different
+/// statements that all stay prepared.
+static INSERT_ROWS: LazyLock<[String; INSERTS]> = LazyLock::new(|| {
+    std::array::from_fn(|power| {
+        let values = vec!["(?, ?, ?)"; 1 << power].join(", ");
+        format!(
+            "insert into yjs_update_log (document_id, update_data, user_id)
+             select column1, column2, column3 from (values {values}) where column1 is not null"
+        )
+    })
+});
+const INSERTS: usize = ROWS_PER_INSERT_MAX.trailing_zeros() as usize + 1;
 
 /// Takes exactly these rows out of what is loaded: deletes them, or keeps them as history.
 pub(super) async fn fold(

@@ -4,6 +4,7 @@
 mod file;
 mod inspect;
 mod log;
+mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,18 +12,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Connection, Row, SqliteConnection};
 
 pub(super) use file::create as create_private;
 
 use super::merge::assemble;
 use super::snapshot::{self, Seal, Sealed, Snapshot};
-use super::{DocumentStore, LogBatch, LogId, StoredDocument, UpdateLog};
+use super::{DocumentStore, LogBatch, LogId, QuarantinedRow, StoredDocument, UpdateLog};
 use crate::auth::BoxFuture;
 use crate::error::StoreError;
 use crate::id::DocumentName;
+use writer::Writer;
 
 const NAME: &str = "sqlite";
+
+/// A transaction that reads first and writes later could be refused in the middle if it took its lock late.
+const BEGIN: &str = "begin immediate";
 
 /// What can be chosen about an SQLite store.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +46,7 @@ pub struct SqliteStore {
 struct Inner {
     path: Box<Path>,
     keep_log: bool,
-    writer: SqlitePool,
+    writer: Writer,
     readers: SqlitePool,
 }
 
@@ -79,9 +84,7 @@ impl SqliteStore {
         let snapshot = snapshot.map_err(|error| StoreError::permanent(NAME, error))?;
         let assembled = assemble(Some(snapshot), rows);
         if !assembled.quarantined.is_empty() {
-            let mut tx = self.begin().await?;
-            log::quarantine(&mut tx, &assembled.quarantined).await.map_err(|error| self.failed(error))?;
-            tx.commit().await.map_err(|error| self.failed(error))?;
+            self.quarantine(&assembled.quarantined).await.map_err(|error| self.failed(error))?;
         }
         Ok(Some(assembled))
     }
@@ -95,7 +98,8 @@ impl SqliteStore {
         // Before the file is locked: the larger part of the work.
         let snapshot = Snapshot::read(document.as_str(), update).await;
         let snapshot = snapshot.map_err(|error| StoreError::permanent(NAME, error))?;
-        let mut tx = self.begin().await?;
+        let mut writer = self.inner.writer.turn().await.map_err(|error| self.failed(error))?;
+        let mut tx = writer.begin_with(BEGIN).await.map_err(|error| self.failed(error))?;
         let stored = seal(&mut tx, document).await.map_err(|error| self.failed(error))?;
         let sealed = match &stored {
             Some(seal) if !snapshot.covers(seal) => {
@@ -118,7 +122,7 @@ impl SqliteStore {
     async fn delete_document(&self, document: &DocumentName) -> Result<bool, sqlx::Error> {
         let deleted = sqlx::query("delete from yjs_document where id = ?")
             .bind(document.as_str())
-            .execute(&self.inner.writer)
+            .execute(&mut *self.inner.writer.turn().await?)
             .await?;
         Ok(deleted.rows_affected() > 0)
     }
@@ -139,26 +143,26 @@ impl SqliteStore {
         Ok(names.iter().filter_map(|name| DocumentName::parse(name).ok()).collect())
     }
 
-    async fn append_batches(&self, batches: &[LogBatch]) -> Result<Vec<LogId>, StoreError> {
+    async fn quarantine(&self, rows: &[QuarantinedRow]) -> Result<(), sqlx::Error> {
+        let mut writer = self.inner.writer.turn().await?;
+        let mut tx = writer.begin_with(BEGIN).await?;
+        log::quarantine(&mut tx, rows).await?;
+        tx.commit().await
+    }
+
+    async fn append_batches(&self, batches: &[LogBatch]) -> Result<Vec<LogId>, sqlx::Error> {
         if batches.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tx = self.begin().await?;
-        let ids = log::append(&mut tx, batches).await.map_err(|error| self.failed(error))?;
-        tx.commit().await.map_err(|error| self.failed(error))?;
-        Ok(ids)
+        log::append(&mut *self.inner.writer.turn().await?, batches).await
     }
 
-    async fn prune_history(&self, age: Duration) -> Result<u64, StoreError> {
-        let mut tx = self.begin().await?;
-        let rows = log::prune(&mut tx, age).await.map_err(|error| self.failed(error))?;
-        tx.commit().await.map_err(|error| self.failed(error))?;
+    async fn prune_history(&self, age: Duration) -> Result<u64, sqlx::Error> {
+        let mut writer = self.inner.writer.turn().await?;
+        let mut tx = writer.begin_with(BEGIN).await?;
+        let rows = log::prune(&mut tx, age).await?;
+        tx.commit().await?;
         Ok(rows)
-    }
-
-    // Immediate: a transaction that reads first and writes later could be refused in the middle.
-    async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, StoreError> {
-        self.inner.writer.begin_with("begin immediate").await.map_err(|error| self.failed(error))
     }
 }
 
@@ -281,10 +285,10 @@ impl DocumentStore for SqliteStore {
 
 impl UpdateLog for SqliteStore {
     fn append<'a>(&'a self, batches: &'a [LogBatch]) -> BoxFuture<'a, Result<Vec<LogId>, StoreError>> {
-        Box::pin(self.append_batches(batches))
+        Box::pin(async { self.append_batches(batches).await.map_err(|error| self.failed(error)) })
     }
 
     fn prune(&self, age: Duration) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.prune_history(age))
+        Box::pin(async move { self.prune_history(age).await.map_err(|error| self.failed(error)) })
     }
 }
