@@ -6,6 +6,7 @@
 pub mod crowd;
 pub mod dialect;
 pub mod latency;
+pub mod logins;
 pub mod net;
 pub mod peer;
 pub mod plan;

@@ -88,7 +88,8 @@ pub fn empty(url: &str) -> anyhow::Result<()> {
     query(url, "drop schema public cascade; create schema public")
 }
 
-fn query(url: &str, sql: &str) -> anyhow::Result<()> {
+/// Runs statements in a database, all or none.
+pub fn query(url: &str, sql: &str) -> anyhow::Result<()> {
     let output = Command::new("psql")
         .args([url, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "-c", sql])
         .output()

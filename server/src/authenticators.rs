@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fidibus_core::auth::better_auth::{
-    AuthChange, ChangeListener, PostgresSessions, RedisSessions, SqliteSessions,
+    AuthChange, ChangeListener, GatheredSessions, PostgresSessions, RedisSessions, SqliteSessions,
 };
 use fidibus_core::auth::identity::{DocumentAccess, SessionSource};
 use fidibus_core::auth::jwt::{JwtIssuer, JwtVerifier, KeySource};
@@ -124,14 +124,15 @@ fn tokens(config: &TokenConfig) -> Result<Authentication, BoxError> {
 /// Where login sessions are: in the database, or in the secondary storage that stands in front of it.
 fn source(config: &SessionsConfig, sessions: &Sessions) -> Result<Arc<dyn SessionSource>, BoxError> {
     let database = sessions.source();
-    Ok(match &config.redis {
+    let source: Arc<dyn SessionSource> = match &config.redis {
         None => database,
         Some(redis) => {
             let sessions = RedisSessions::new(redis.url.reveal(), redis.prefix.clone(), database)
                 .map_err(|error| format!("WS_AUTH_REDIS_URL: {error}"))?;
             Arc::new(sessions)
         }
-    })
+    };
+    Ok(Arc::new(GatheredSessions::new(source, config.connections_max)))
 }
 
 fn documents(

@@ -1,4 +1,4 @@
-// What strangers can cost: bare connects, floods of them, too many sockets, too many updates. And what a login costs.
+// What strangers can cost: bare connects, floods of them, too many sockets, too many updates. And a crowd of logins.
 import { after, before, describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -27,7 +27,6 @@ const figure = async (server, name) => {
   const text = await (await fetch(`http://127.0.0.1:${server.healthPort}/metrics`)).text();
   return Number(text.split("\n").find((line) => line.startsWith(`fidibus_${name} `))?.split(" ")[1]);
 };
-const median = (numbers) => numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
 
 describe("limits", () => {
   test("10,000 bare connects from one address end with 4401 and leave nothing", async (t) => {
@@ -38,14 +37,16 @@ describe("limits", () => {
         assert.ok(codes.every((code) => code === 4401), `${codes}`);
       }
     };
-    await flood(1000);
+    await flood(2000);
     const before = (await health(server)).memory.rss;
-    await flood(9000);
+    await flood(8000);
     await eventually(async () => (await health(server)).sockets === 0, "all sockets are gone");
     const grown = (await health(server)).memory.rss - before;
     t.diagnostic(`memory grew by ${grown} bytes`);
     assert.ok(grown < 4 * 1024 * 1024, `memory grew by ${grown} bytes`);
     assert.equal((await health(server)).connections.documents, 0);
+    assert.equal(await figure(server, "documents_loaded"), 0);
+    assert.ok((await figure(server, "auth_denied_total")) >= 10_000);
     assert.deepEqual(await database.query("select id from yjs_document where id like 'bare-%'"), []);
   });
 
@@ -55,38 +56,10 @@ describe("limits", () => {
     assert.equal((await raw.closed).code, 4401);
   });
 
-  test("a login costs less than 5 ms, and 1,000 in a second no more than the pool's connections", async (t) => {
-    // Documents in memory on both, so that only the login differs.
-    const memory = { DATABASE_URL: "memory:", WS_AUTH_DATABASE_URL: database.url };
-    const [open, guarded] = [await startServer(t, { ...memory, WS_AUTH: "none" }), await startServer(t, { ...environment, ...memory })];
+  // What they cost is measured by benches/src/bin/logins.rs, on a machine that does nothing else.
+  test("1,000 logins in a second are all let in, over no more than the pool's connections", async (t) => {
+    const server = await startServer(t, { ...environment, WS_MAX_CONNECTIONS_PER_USER: "2000", WS_AUTH_TIMEOUT_MS: "60000" });
     const user = await auth.signUp();
-    const time = async (server) => {
-      const raw = await openRaw(t, server, `/room?token=${user.token}`);
-      const answered = new Promise((done) => raw.socket.once("message", () => done(performance.now())));
-      const start = performance.now();
-      raw.send(hello.plainStep1);
-      const took = (await answered) - start;
-      raw.socket.close();
-      await raw.closed;
-      assert.equal(raw.frames[0][0], 0, "it is let in");
-      return took;
-    };
-    // Alternating, so that whatever else the machine does meets both.
-    const times = { open: [], guarded: [], database: [] };
-    await time(open), await time(guarded);
-    for (let round = 0; round < 100; round++) {
-      times.open.push(await time(open));
-      times.guarded.push(await time(guarded));
-      const start = performance.now();
-      await database.query("select 1 from session where token = $1", [user.token]);
-      times.database.push(performance.now() - start);
-    }
-    const costs = median(times.guarded) - median(times.open);
-    const roundTrip = median(times.database);
-    t.diagnostic(`a login costs ${costs.toFixed(2)} ms at the median, a round trip to the database from here ${roundTrip.toFixed(2)} ms`);
-    // 5 ms on a machine that is not busy with something else; on any other a few times what the database itself takes.
-    assert.ok(costs < Math.max(5, 4 * roundTrip), `${costs} ms`);
-
     let connections = 0, watching = true;
     const watch = (async () => {
       while (watching) {
@@ -95,18 +68,17 @@ describe("limits", () => {
         await sleep(20);
       }
     })();
-    const busy = await startServer(t, { ...environment, WS_MAX_CONNECTIONS_PER_USER: "2000" });
-    const start = performance.now();
-    const answers = await Promise.all(Array.from({ length: 1000 }, async (_, i) => {
+    const sockets = await Promise.all(Array.from({ length: 1000 }, async (_, i) => {
       await sleep(i);
-      return knock(t, busy, `/room?token=${user.token}`);
+      const raw = await openRaw(t, server, `/room?token=${user.token}`);
+      raw.send(hello.plainStep1);
+      return raw;
     }));
+    await eventually(() => sockets.every((raw) => raw.isClosed || raw.frames.length > 0), "an answer to each", 90_000);
     watching = false;
     await watch;
-    t.diagnostic(`1,000 logins in ${Math.round(performance.now() - start)} ms over ${connections} connections`);
-    const counts = Object.fromEntries([...new Set(answers)].map((kind) => [kind, answers.filter((answer) => answer === kind).length]));
-    assert.deepEqual(counts, { open: 1000 });
-    assert.ok(connections <= 4 + 4, `${connections} connections for two servers`);
+    assert.equal(sockets.filter((raw) => !raw.isClosed && raw.frames[0][0] === 0).length, 1000);
+    assert.ok(connections > 0 && connections <= 4, `${connections} connections`);
   });
 
   test("a user has so many sockets, whatever the number of documents", async (t) => {

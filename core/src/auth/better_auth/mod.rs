@@ -3,6 +3,7 @@
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod by_json;
+mod gather;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
@@ -13,6 +14,7 @@ mod sqlite;
 #[cfg(any(feature = "postgres", feature = "sqlite", feature = "redis"))]
 mod tables;
 
+pub use gather::GatheredSessions;
 #[cfg(feature = "postgres")]
 pub use postgres::{ChangeListener, PostgresSessions};
 #[cfg(feature = "redis")]
