@@ -36,7 +36,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("room", &["crate::connection", "crate::hub", "crate::hooks", "tokio", "yrs", ".await", "async "]),
     ("hooks", &["crate::connection", "crate::hub", "crate::store", "tokio", "yrs"]),
     ("auth", &["crate::connection", "crate::room", "crate::hub", "crate::store", "crate::hooks", "yrs"]),
-    ("store", &["crate::connection", "crate::room", "crate::hub", "crate::hooks"]),
+    ("store", &["crate::connection", "crate::room", "crate::hub", "crate::hooks", "yrs"]),
     ("cluster", &["crate::connection", "crate::room", "crate::hub", "crate::store", "tokio", "yrs"]),
     ("hub", &[]),
 ];
@@ -45,6 +45,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 const EXCEPTIONS: &[(&str, &str)] = &[
     // design.md: yrs makes a document on demand, and only there.
     ("room/materialize.rs", "yrs"),
+    ("room/materialize/", "yrs"),
     // Implementations behind cargo features.
     ("auth/better_auth", "tokio"),
 ];

@@ -83,6 +83,15 @@ impl DirectConnection {
         Ok(on_large_stack(json).await??)
     }
 
+    /// All root types as one object of JSON, XML in the form of ProseMirror.
+    ///
+    /// # Errors
+    /// As [`Self::encode`], and [`DirectError::Materialize`].
+    pub async fn prosemirror(&self) -> Result<String, DirectError> {
+        let update = self.encode().await?;
+        Ok(on_large_stack(move || room::prosemirror_of_all(&update)).await??)
+    }
+
     /// Carries out edits as one update; none of them where one cannot be.
     ///
     /// # Errors

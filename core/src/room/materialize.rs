@@ -2,6 +2,8 @@
 //! with what the log encodes, lives for one call, and its panics end that call and nothing else. Call it on
 //! a thread with a large stack: yrs recurses as deep as the document is nested.
 
+mod prosemirror;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use yrs::types::{AsPrelim, ToJson};
 use yrs::updates::decoder::Decode;
 use yrs::{
     Any, Doc, GetString, In, Map, MapRef, OffsetKind, Options, Out, ReadTxn, Text, TextRef, Transact,
-    TransactionMut, Update,
+    Transaction, TransactionMut, Update,
 };
 
 use crate::protocol::varint::write_var_uint;
@@ -124,6 +126,24 @@ pub fn json(update: &[u8], root: &str, kind: RootKind) -> Result<String, Materia
 /// # Errors
 /// [`MaterializeError::Document`].
 pub fn json_of_all(update: &[u8]) -> Result<String, MaterializeError> {
+    object_of_all(update, |txn, name, found| value(txn, name, found, RootKind::Auto))
+}
+
+/// The same, but XML as ProseMirror's JSON, as the transformers of Hocuspocus give it.
+///
+/// # Errors
+/// [`MaterializeError::Document`].
+pub fn prosemirror_of_all(update: &[u8]) -> Result<String, MaterializeError> {
+    object_of_all(update, |txn, name, found| match kind_of(txn, found) {
+        RootKind::Xml => txn.get_xml_fragment(name).map_or(Any::Null, |xml| prosemirror::doc(txn, &xml)),
+        kind => value(txn, name, found, kind),
+    })
+}
+
+fn object_of_all(
+    update: &[u8],
+    read: impl Fn(&Transaction<'_>, &str, &Out) -> Any,
+) -> Result<String, MaterializeError> {
     with_document(update, |doc| {
         let txn = doc.transact();
         let mut text = String::from("{");
@@ -133,7 +153,7 @@ pub fn json_of_all(update: &[u8]) -> Result<String, MaterializeError> {
             }
             text.push_str(&to_text(&Any::from(name)));
             text.push(':');
-            text.push_str(&to_text(&value(&txn, name, &found, RootKind::Auto)));
+            text.push_str(&to_text(&read(&txn, name, &found)));
         }
         text.push('}');
         Ok(text)

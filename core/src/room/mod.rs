@@ -21,7 +21,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 pub use awareness::{Awareness, AwarenessChange, AwarenessLimits};
-pub use materialize::{Edit, MaterializeError, RootKind, edit, json, json_of_all, text};
+pub use materialize::{Edit, MaterializeError, RootKind, edit, json, json_of_all, prosemirror_of_all, text};
 pub use outbox::{Frame, Framing, Note, Outbox, Sink, Written};
 pub use saver::Saver;
 
