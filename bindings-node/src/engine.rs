@@ -15,37 +15,23 @@ use fidibus_core::protocol::message::Text;
 use fidibus_core::room::Origin;
 use fidibus_socket::stream::ServerStream;
 use fidibus_socket::websocket::{WebSocket, WebSocketLimits};
-use napi::bindgen_prelude::{Buffer, Function, Uint8Array};
+use napi::bindgen_prelude::{Buffer, BufferSlice, Either, Function, Uint8Array};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Error, Result, Status};
 use napi_derive::napi;
-use tokio::runtime::Runtime;
 
 use crate::document::Document;
 use crate::event::{Event, Writer};
 use crate::extension::JsExtension;
 use crate::host_socket::HostSockets;
 use crate::options::EngineOptions;
+use crate::queue::Batch;
 use crate::rooms::{Rooms, Shared};
+use crate::runtime::runtime;
 use crate::tickets::{Answer, Tickets};
 
 /// A socket that is silent for this long is pinged, as ws' users do by habit; a silent one is dropped.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
-/// Threads of the engine at the most; all engines of a process share them.
-const THREADS_MAX: usize = 4;
-
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MAX));
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("fidibus")
-            .enable_all()
-            .build()
-            .expect("the operating system gives threads at start")
-    })
-}
 
 fn key(connection: f64, number: u32) -> SessionKey {
     SessionKey { connection: ConnectionId(connection as u64), number }
@@ -103,16 +89,20 @@ impl Engine {
         Ok(Self { hub, shared, tickets, sockets: Arc::default(), limits })
     }
 
-    /// The events that wait, as `event.rs` writes them.
+    /// The events that wait, as `event.rs` writes them: their length where they fit into `into`, and the next event
+    /// wakes again; else in a buffer of their own, and there may be more.
     #[napi]
-    pub fn take(&self) -> Option<Buffer> {
-        let batch = self.shared.queue.take(|event, out: &mut Writer| match event {
+    pub fn take(&self, mut into: BufferSlice<'_>) -> Either<u32, Buffer> {
+        let batch = self.shared.queue.take(&mut into, |event, out: &mut Writer| match event {
             Event::Poll { connection } => {
                 self.sockets.poll(*connection).iter().for_each(|event| event.write(out));
             }
             event => event.write(out),
         });
-        batch.map(Into::into)
+        match batch {
+            Batch::Copied(length) => Either::A(length as u32),
+            Batch::Own(bytes) => Either::B(bytes.into()),
+        }
     }
 
     /// Which hooks the user has.
@@ -170,8 +160,8 @@ impl Engine {
 
     /// A frame of such a socket. `false`: too much waits, hand it in again after the next event of it.
     #[napi]
-    pub fn receive(&self, connection: f64, frame: Uint8Array) -> bool {
-        let frame = Bytes::copy_from_slice(&frame);
+    pub fn receive(&self, connection: f64, frame: &[u8]) -> bool {
+        let frame = Bytes::copy_from_slice(frame);
         self.sockets.receive(connection as u64, frame) != Err(ReceiveError::Full)
     }
 
@@ -183,8 +173,8 @@ impl Engine {
 
     /// Sends a frame to a socket.
     #[napi]
-    pub fn send(&self, connection: f64, frame: Uint8Array) -> bool {
-        self.hub.send(ConnectionId(connection as u64), Bytes::copy_from_slice(&frame))
+    pub fn send(&self, connection: f64, frame: &[u8]) -> bool {
+        self.hub.send(ConnectionId(connection as u64), Bytes::copy_from_slice(frame))
     }
 
     /// Closes a socket.
@@ -296,8 +286,8 @@ impl Engine {
 
     /// The document as an update, or what a state vector lacks of it.
     #[napi]
-    pub fn read(&self, document: u32, state_vector: Option<Uint8Array>) -> Option<Buffer> {
-        let vector = state_vector.map(|vector| vector.to_vec());
+    pub fn read(&self, document: u32, state_vector: Option<&[u8]>) -> Option<Buffer> {
+        let vector = state_vector.map(<[u8]>::to_vec);
         let update = self.document(document)?.ask(move |room| match vector {
             Some(vector) => room.log().diff(&vector).unwrap_or_else(|_| room.full_state().to_vec()),
             None => room.full_state().to_vec(),
@@ -313,8 +303,8 @@ impl Engine {
 
     /// An edit of JavaScript's.
     #[napi]
-    pub fn update(&self, document: u32, update: Uint8Array) {
-        let update = Bytes::copy_from_slice(&update);
+    pub fn update(&self, document: u32, update: &[u8]) {
+        let update = Bytes::copy_from_slice(update);
         if let Some(document) = self.document(document) {
             document.queue(update.len(), move |room, now| {
                 if let Err(error) = room.apply_update(&update, Origin::Direct, now) {
@@ -326,7 +316,7 @@ impl Engine {
 
     /// An awareness change of JavaScript's.
     #[napi]
-    pub fn update_awareness(&self, document: u32, update: Uint8Array) {
+    pub fn update_awareness(&self, document: u32, update: &[u8]) {
         let update = update.to_vec();
         if let Some(document) = self.document(document) {
             document.queue(update.len(), move |room, now| {

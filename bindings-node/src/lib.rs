@@ -11,4 +11,5 @@ mod host_socket;
 mod options;
 mod queue;
 mod rooms;
+mod runtime;
 mod tickets;

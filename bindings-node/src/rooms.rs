@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fidibus_core::hooks::HookSet;
@@ -14,6 +15,13 @@ use fidibus_core::room::{AwarenessChange, Origin};
 use crate::document::{Document, Documents};
 use crate::event::Event;
 use crate::queue::Queue;
+use crate::runtime::runtime;
+
+/// A busy server wakes JavaScript this often for changes that only hooks are told of: a wake costs more than the
+/// call of a hook.
+const TOLD_WITHIN: Duration = Duration::from_millis(4);
+/// And this often where JavaScript keeps a copy, so that the copy is hardly older than what clients have.
+const COPIED_WITHIN: Duration = Duration::from_millis(1);
 
 /// What the parts of an engine share.
 #[derive(Default)]
@@ -30,6 +38,18 @@ impl Shared {
     /// Whether the user has any of these hooks.
     pub fn wants(&self, hooks: HookSet) -> bool {
         self.hooks.load(Ordering::Acquire) & hooks.bits() != 0
+    }
+
+    /// Tells JavaScript something that nobody waits for.
+    pub fn tell(self: &Arc<Self>, event: Event, within: Duration) {
+        if let Some(due) = self.queue.push_told(event, within) {
+            let shared = Arc::clone(self);
+            // Also where it is due already: JavaScript must not take the core from the room in the middle of its turn.
+            runtime().spawn(async move {
+                tokio::time::sleep_until(due.into()).await;
+                shared.queue.wake_late();
+            });
+        }
     }
 }
 
@@ -85,10 +105,12 @@ impl RoomFollower for Follow {
         }
         let (document, session) = (self.document.id, session_of(origin));
         self.document.note_change(session);
-        if self.document.eager.load(Ordering::Acquire) || self.shared.wants(HookSet::ON_CHANGE) {
-            self.push(Event::Changed { document, session, update: update.clone(), held });
+        let copied = self.document.eager.load(Ordering::Acquire);
+        if copied || self.shared.wants(HookSet::ON_CHANGE) {
+            let within = if copied { COPIED_WITHIN } else { TOLD_WITHIN };
+            self.shared.tell(Event::Changed { document, session, update: update.clone(), held }, within);
         } else if !self.document.touched.swap(true, Ordering::AcqRel) {
-            self.push(Event::Touched { document });
+            self.shared.tell(Event::Touched { document }, TOLD_WITHIN);
         }
     }
 
@@ -97,7 +119,8 @@ impl RoomFollower for Follow {
             return;
         }
         let session = origin.and_then(session_of);
-        self.push(Event::Awareness { document: self.document.id, session, update, held });
+        let event = Event::Awareness { document: self.document.id, session, update, held };
+        self.shared.tell(event, COPIED_WITHIN);
     }
 
     fn stateless(&mut self, session: SessionKey, payload: &Text, held: Held) {

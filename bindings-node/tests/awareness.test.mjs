@@ -74,3 +74,21 @@ test('beforeHandleAwareness changes, drops and refuses', async (t) => {
   await until(() => closed)
   assert.notEqual(bob.awareness.getStates().get(ada.document.clientID)?.user, 'zoe')
 })
+
+test('a listener of awareness that throws closes its client out', async (t) => {
+  const shown = t.mock.method(console, 'error', () => {})
+  const server = await serve(t, {
+    async afterLoadDocument({ document }) {
+      document.awareness.on('update', (_update, origin) => { if (origin?.connection?.context.user === 'a') throw new Error('of the listener') })
+    },
+    async onAuthenticate({ token }) { return { user: token } },
+  })
+  const [ada, bob] = [await connect(t, server, { token: 'a' }), await connect(t, server, { token: 'b' })]
+  let closes = 0
+  ada.on('close', () => { closes += 1 })
+  ada.setAwarenessField('user', 'ada')
+  await until(() => closes > 0)
+  assert.ok(shown.mock.calls.some((call) => call.arguments[1]?.message === 'of the listener'))
+  text(bob).insert(0, 'x')
+  await until(() => server.hocuspocus.documents.get('notes').getText('t').toString() === 'x')
+})

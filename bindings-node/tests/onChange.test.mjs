@@ -84,3 +84,19 @@ test('a hook that edits the document of its change', async (t) => {
   text(a).insert(0, 'x')
   await until(() => a.document.getMap('m').get('edits') === 1 && b.document.getMap('m').get('edits') === 1)
 })
+
+test('an observer that throws stops neither its change nor the next', async (t) => {
+  const shown = t.mock.method(console, 'error', () => {})
+  let changes = 0
+  const server = await serve(t, {
+    async afterLoadDocument({ document }) { document.getText('t').observe(() => { throw new Error('of the observer') }) },
+    async onChange() { changes += 1 },
+  })
+  const [a, b] = [await connect(t, server), await connect(t, server)]
+  text(a).insert(0, 'x')
+  await until(() => text(b).toString() === 'x')
+  text(b).insert(1, 'y')
+  await until(() => text(a).toString() === 'xy' && changes === 2)
+  assert.equal(server.hocuspocus.documents.get('notes').getText('t').toString(), 'xy')
+  assert.deepEqual(shown.mock.calls.map((call) => call.arguments[1]?.message), ['of the observer', 'of the observer'])
+})

@@ -14,6 +14,9 @@ import type { Hocuspocus } from './Hocuspocus.ts'
 const DENIED = 'permission-denied'
 const FORBIDDEN = Forbidden.code
 
+/** Larger batches come in a buffer of their own. */
+const BATCH_BYTES = 64 * 1024
+
 type Found = { client: ClientConnection; session: Session } | undefined
 
 export class EngineEvents {
@@ -24,6 +27,8 @@ export class EngineEvents {
   readonly documents = new Map<number, Document>()
 
   readonly #instance: Hocuspocus
+  readonly #batch = Buffer.alloc(BATCH_BYTES)
+  readonly #reader = new EventReader(this.#batch)
   /** Keeps the process alive, and this, while something goes on that Node does not know of. */
   #alive: NodeJS.Timeout | undefined
   #holds = 0
@@ -55,9 +60,12 @@ export class EngineEvents {
   }
 
   drain(): void {
-    for (let batch = this.engine.take(); batch !== null; batch = this.engine.take()) {
-      const reader = new EventReader(batch)
+    for (;;) {
+      const batch = this.engine.take(this.#batch)
+      const isAll = typeof batch === 'number'
+      const reader = isAll ? this.#reader.begin(batch) : new EventReader(batch).begin(batch.length)
       while (!reader.done) this.#dispatch(reader.kind(), reader)
+      if (isAll) return
     }
   }
 
@@ -130,7 +138,13 @@ export class EngineEvents {
 
   #changed(id: number, author: SessionId | undefined, update: Uint8Array): void {
     const document = this.documents.get(id)
-    document?.[LINK]?.apply(update, this.#origin(author, document))
+    if (document === undefined) return
+    try {
+      document[LINK]?.apply(update, this.#origin(author, document))
+    } catch (error) {
+      // An observer of the user's threw; the change is made all the same.
+      console.error('Caught error while handling a Yjs update', error)
+    }
   }
 
   #touched(id: number): void {
@@ -140,7 +154,15 @@ export class EngineEvents {
 
   #awareness(id: number, author: SessionId | undefined, update: Uint8Array): void {
     const document = this.documents.get(id)
-    document?.[LINK]?.applyAwareness(update, author === undefined ? null : this.#origin(author, document))
+    if (document === undefined) return
+    try {
+      document[LINK]?.applyAwareness(update, author === undefined ? null : this.#origin(author, document))
+    } catch (error) {
+      // A listener of the user's threw. Its client is closed out, as Hocuspocus does.
+      const connection = this.#find(author)?.session.connection
+      if (connection === undefined) console.error(`an awareness change of "${document.name}" made a listener fail`, error)
+      else connection.close(connection.refusal(error))
+    }
   }
 
   #stateless(id: number, author: SessionId | undefined, payload: string): void {

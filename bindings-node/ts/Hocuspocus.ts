@@ -15,10 +15,10 @@ import { DocumentLink, LINK } from './DocumentLink.ts'
 import Document from './Document.ts'
 import { EngineEvents } from './EngineEvents.ts'
 import { engineOptionsOf } from './engineOptions.ts'
-import { bits, has, nothing, report, watch } from './hooks.ts'
+import { bits, has, having, nothing, report, run, watch } from './hooks.ts'
 import { listen } from './listening.ts'
 import { connectionOf, contextOf } from './origins.ts'
-import { getParameters, localRequest, pathDocument } from './parameters.ts'
+import { getParameters, headersOf, localRequest, pathDocument } from './parameters.ts'
 import { Saving, storeId } from './Saving.ts'
 import type { Server } from './Server.ts'
 import {
@@ -301,13 +301,8 @@ export class Hocuspocus<Context = any> {
         clientsCount: document.getConnectionsCount(),
         document,
         documentName: document.name,
-        // Made when it is looked at: this is told of every update.
-        get requestHeaders() {
-          return connection?.request?.headers ?? new Headers()
-        },
-        get requestParameters() {
-          return getParameters(connection?.request)
-        },
+        requestHeaders: headersOf(connection?.request) ?? new Headers(),
+        requestParameters: getParameters(connection?.request),
         socketId: connection?.socketId ?? '',
         update,
         transactionOrigin: origin,
@@ -353,23 +348,25 @@ export class Hocuspocus<Context = any> {
     // biome-ignore lint/complexity/noBannedTypes: the type that Hocuspocus has
     callback: Function | null = null,
   ): Promise<any> {
-    let chain: Promise<any> = Promise.resolve()
-    for (const extension of this.configuration.extensions) {
-      if (!has(extension, name)) continue
-      chain = chain
-        .then(() => (extension[name] as ((payload: any) => any) | undefined)?.(payload))
-        .catch((error) => {
-          if (error?.message) console.error(`[${name}]`, error.message)
-          throw error
-        })
-      if (callback) chain = chain.then((result) => callback(result))
-    }
-    return chain
+    return this.#run(name, payload, { callback })
+  }
+
+  #run(name: HookName, payload: object, outcome: { callback?: any; told?: boolean }): Promise<any> {
+    const extensions = having(this.configuration.extensions, name)
+    if (extensions.length === 0) return Promise.resolve()
+    return run(extensions, name, this.adapt(name, payload), outcome)
+  }
+
+  /** A payload in the shape of an older major. */
+  protected adapt(_name: HookName, payload: Record<string, any>): Record<string, any> {
+    return payload
   }
 
   /** Runs a hook that nobody waits for: its failure is shown, and stops nothing. */
   tell<T extends HookName>(name: T, payload: HookPayloadByName<Context>[T]): Promise<any> {
-    return this.hooks(name, payload).catch((error) => report(name, error))
+    // A subclass or a tracer may have put its own in place.
+    if (this.hooks !== Hocuspocus.prototype.hooks) return this.hooks(name, payload).catch((error) => report(name, error))
+    return this.#run(name, payload as object, { told: true })
   }
 
   // The life of documents

@@ -10,8 +10,16 @@ import type { onStoreDocumentPayload } from './types.ts'
 
 /** The name of a document's store in the debouncer; programs ask for it by this. */
 export function storeId(document: Document): string {
-  return `onStoreDocument-${document.name}`
+  let id = ids.get(document)
+  if (id === undefined) {
+    id = `onStoreDocument-${document.name}`
+    ids.set(document, id)
+  }
+  return id
 }
+
+/** Asked for at every change. */
+const ids = new WeakMap<Document, string>()
 
 export class Saving {
   readonly #instance: Hocuspocus

@@ -29,7 +29,7 @@ export interface EngineOptions {
 
 /** The class of `src/engine.rs`; its methods are described there. */
 export interface Engine {
-  take(): Buffer | null
+  take(into: Buffer): number | Buffer
   setHooks(bits: number): void
   adopt(fd: number, head: Uint8Array, ip: string, pathDocument?: string): number
   pair(head: Uint8Array, ip: string, pathDocument?: string): [fd: number, connection: number]

@@ -12,11 +12,26 @@ interface Timer {
 /** How many milliseconds it has been quiet, for callers that are not told of every change. */
 type Quiet = () => number
 
+const WAITING = Promise.resolve()
+
 export const useDebounce = () => {
   const timers = new Map<string, Timer>()
   const running = new Map<string, Promise<any>>()
 
-  const debounce = async (
+  const run = async (id: string, func: () => any): Promise<any> => {
+    timers.delete(id)
+    if (running.has(id)) await running.get(id)
+    const execution = func()
+    running.set(id, execution)
+    try {
+      return await execution
+    } finally {
+      running.delete(id)
+    }
+  }
+
+  // Called for every change, so nothing is made here that a later call makes again.
+  const debounce = (
     id: string,
     func: () => any | Promise<() => any>,
     debounce: number,
@@ -24,29 +39,18 @@ export const useDebounce = () => {
     quiet?: Quiet,
   ): Promise<any> => {
     const old = timers.get(id)
-    const start = old?.start || Date.now()
-
-    const run = async () => {
-      timers.delete(id)
-      if (running.has(id)) await running.get(id)
-      const execution = func()
-      running.set(id, execution)
-      try {
-        return await execution
-      } finally {
-        running.delete(id)
-      }
-    }
-
     const now = Date.now()
+    const start = old?.start ?? now
     if (debounce === 0 || now - start >= maxDebounce) {
       if (old) clearTimeout(old.timeout)
-      return run()
+      return run(id, func)
     }
     const due = now + debounce
     if (old !== undefined && old.due <= due) {
-      Object.assign(old, { due, quiet, func: run })
-      return
+      old.due = due
+      old.quiet = quiet
+      old.func = func
+      return WAITING
     }
     if (old) clearTimeout(old.timeout)
     const fire = () => {
@@ -55,17 +59,18 @@ export const useDebounce = () => {
       // A change that nobody told of may have come meanwhile: then the rest of the quiet is waited for.
       const unheard = Math.min(debounce - (timer.quiet?.() ?? debounce), start + maxDebounce - Date.now())
       const rest = Math.max(timer.due - Date.now(), unheard)
-      if (rest <= 0) return timer.func()
+      if (rest <= 0) return run(id, timer.func)
       timer.timeout = setTimeout(fire, rest)
     }
-    timers.set(id, { start, timeout: setTimeout(fire, debounce), due, quiet, func: run })
+    timers.set(id, { start, timeout: setTimeout(fire, debounce), due, quiet, func })
+    return WAITING
   }
 
   const executeNow = (id: string): any => {
     const timer = timers.get(id)
     if (timer) {
       clearTimeout(timer.timeout)
-      return timer.func()
+      return run(id, timer.func)
     }
   }
 

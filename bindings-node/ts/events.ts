@@ -6,31 +6,45 @@ export interface SessionId {
   number: number
 }
 
-/** Reads one batch of events, field by field. */
+/** Reads batches of events in a buffer, field by field. */
 export class EventReader {
-  #bytes: Buffer
+  readonly #bytes: Buffer
+  readonly #plain: Uint8Array
+  readonly #view: DataView
   #at = 0
+  #end = 0
 
   constructor(bytes: Buffer) {
+    const { buffer, byteOffset, length } = bytes
     this.#bytes = bytes
+    // A Buffer's own `slice` copies nothing.
+    this.#plain = new Uint8Array(buffer, byteOffset, length)
+    this.#view = new DataView(buffer, byteOffset, length)
+  }
+
+  /** The first `length` bytes are a new batch. */
+  begin(length: number): this {
+    this.#at = 0
+    this.#end = length
+    return this
   }
 
   get done(): boolean {
-    return this.#at >= this.#bytes.length
+    return this.#at >= this.#end
   }
 
   kind(): number {
-    return this.#bytes[this.#at++]
+    return this.#plain[this.#at++]
   }
 
   small(): number {
-    const value = this.#bytes.readUInt32LE(this.#at)
+    const value = this.#view.getUint32(this.#at, true)
     this.#at += 4
     return value
   }
 
   number(): number {
-    const value = this.#bytes.readDoubleLE(this.#at)
+    const value = this.#view.getFloat64(this.#at, true)
     this.#at += 8
     return value
   }
@@ -45,8 +59,7 @@ export class EventReader {
   /** A copy: what is handed to users must not keep the whole batch alive. */
   bytes(): Uint8Array {
     const length = this.small()
-    const bytes = new Uint8Array(length)
-    bytes.set(this.#bytes.subarray(this.#at, this.#at + length))
+    const bytes = this.#plain.slice(this.#at, this.#at + length)
     this.#at += length
     return bytes
   }

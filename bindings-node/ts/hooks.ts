@@ -15,19 +15,18 @@ const BITS: Partial<Record<HookName, number>> = {
   onChange: 1 << 16,
 }
 
-const defaults = new WeakSet<object>()
+/** Marks hooks that nobody has to be asked for. */
+const NOTHING = Symbol('fidibus.nothing')
 
 /** A hook that does nothing and that nobody has to be asked for. */
 export function nothing(): () => Promise<any> {
-  const hook = () => Promise.resolve(null)
-  defaults.add(hook)
-  return hook
+  return Object.assign(() => Promise.resolve(null), { [NOTHING]: true })
 }
 
 /** Whether an extension really has a hook. */
 export function has(extension: Extension, name: HookName): boolean {
   const hook = extension[name]
-  return typeof hook === 'function' && !defaults.has(hook)
+  return typeof hook === 'function' && !(NOTHING in hook)
 }
 
 /** The bits of a list of extensions. */
@@ -67,6 +66,54 @@ export function watch(extensions: Extension[], changed: () => void): void {
     }
   }
   watching.add(new WeakRef(changed))
+}
+
+const READY = Promise.resolve()
+
+/** The extensions that really have a hook. */
+export function having(extensions: readonly Extension[], name: HookName): Extension[] {
+  const found: Extension[] = []
+  for (const extension of extensions) if (has(extension, name)) found.push(extension)
+  return found
+}
+
+/** What becomes of a chain of hooks. */
+interface Outcome {
+  /** Gets what each hook returns. */
+  // biome-ignore lint/complexity/noBannedTypes: the type that Hocuspocus has
+  callback?: Function | null
+  /** Nobody waits for the hooks: a failure is shown and stops nothing. */
+  told?: boolean
+}
+
+/** Runs a hook of extensions in turn, beginning in a microtask; each is waited for where it returns a promise. */
+export async function run(
+  extensions: readonly Extension[],
+  name: HookName,
+  payload: unknown,
+  { callback, told }: Outcome,
+): Promise<any> {
+  await READY
+  let result: any
+  for (const extension of extensions) {
+    try {
+      result = (extension[name] as ((payload: unknown) => any) | undefined)?.(payload)
+      if (isThenable(result)) result = await result
+    } catch (error: any) {
+      if (error?.message) console.error(`[${name}]`, error.message)
+      if (told) return report(name, error)
+      throw error
+    }
+    if (callback) {
+      result = callback(result)
+      if (isThenable(result)) result = await result
+    }
+  }
+  return result
+}
+
+function isThenable(value: any): boolean {
+  return typeof value?.then === 'function'
 }
 
 /** Shows an author the failure of a hook that nobody waits for; stock ends the process instead. */

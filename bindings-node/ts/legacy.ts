@@ -4,7 +4,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { ClientConnection } from './ClientConnection.ts'
 import { Hocuspocus } from './Hocuspocus.ts'
-import { type HookName, type HookPayloadByName, isTransactionOrigin, type WebSocketLike } from './types.ts'
+import { type HookName, isTransactionOrigin, type WebSocketLike } from './types.ts'
 import { nodeRequest, webRequest } from './upgrade.ts'
 
 /** The origin of changes that came over Redis, before 4.0. */
@@ -16,17 +16,8 @@ interface EventedSocket extends WebSocketLike {
 }
 
 export class LegacyHocuspocus<Context = any> extends Hocuspocus<Context> {
-  override hooks<T extends HookName>(
-    name: T,
-    payload: HookPayloadByName<Context>[T],
-    // biome-ignore lint/complexity/noBannedTypes: the type that Hocuspocus has
-    callback: Function | null = null,
-  ): Promise<any> {
-    return super.hooks(name, this.adapt(name, payload as Record<string, any>) as any, callback)
-  }
-
   /** A payload in the older shape. Objects that hooks change (context, connectionConfig) stay the same ones. */
-  protected adapt(name: HookName, payload: Record<string, any>): Record<string, any> {
+  protected override adapt(name: HookName, payload: Record<string, any>): Record<string, any> {
     if (name === 'onRequest' || name === 'onUpgrade') return payload
     const adapted = { ...payload }
     const origin = payload.transactionOrigin ?? payload.lastTransactionOrigin
