@@ -1,9 +1,13 @@
-// Stock @hocuspocus/server for the load harness. PORT, and STORE: none | files (with STORE_DIR).
+// Stock @hocuspocus/server for the load harness. PORT, STORE: none | files (with STORE_DIR), and HOOKS and SOCKETS of
+// hooks.mjs.
 // SIGUSR2 forces a garbage collection (node --expose-gc), so that memory can be compared.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Database } from "@hocuspocus/extension-database";
-import { Server } from "@hocuspocus/server";
+import { Hocuspocus, Server } from "@hocuspocus/server";
+import { WebSocketServer } from "ws";
+import * as Y from "yjs";
+import { configurationOf, serve } from "./hooks.mjs";
 
 const store = process.env.STORE ?? "none";
 const extensions = [];
@@ -27,13 +31,6 @@ if (store === "files") {
   );
 }
 
-process.on("SIGUSR2", () => globalThis.gc?.());
-
-const server = new Server({
-  port: Number(process.env.PORT),
-  address: "127.0.0.1",
-  quiet: true,
-  extensions,
-});
-await server.listen();
-console.log(`listening ${process.env.PORT}`);
+// Loads all of Tiptap: only for whom it is measured.
+const transformer = process.env.HOOKS === "tiptap" ? await import("@hocuspocus/transformer") : {};
+await serve({ Server, Hocuspocus, WebSocketServer }, { ...configurationOf({ Y, ...transformer }), extensions });
