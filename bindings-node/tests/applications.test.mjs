@@ -35,13 +35,15 @@ async function user(t, major, { port }, url, { name, token = '', headers = {}, w
       this.on('error', () => {})
     }
   }
-  const websocketProvider = new HocuspocusProviderWebsocket({ url: `ws://127.0.0.1:${port}${url}`, WebSocketPolyfill: Socket, delay: 50, minDelay: 50, maxDelay: 200 })
+  const websocketProvider = new HocuspocusProviderWebsocket({ url: `ws://127.0.0.1:${port}${url}`, WebSocketPolyfill: Socket, initialDelay: 50, delay: 50, minDelay: 50, maxDelay: 200 })
   const told = []
   const provider = new HocuspocusProvider({
     websocketProvider,
     name,
     token,
     document: new Y.Doc(),
+    // Providers of 2.x in one process would tell each other.
+    broadcast: false,
     onAuthenticationFailed: ({ reason }) => told.push(['refused', reason]),
     onStateless: ({ payload }) => told.push(['stateless', payload]),
     onClose: ({ event }) => told.push(['closed', event.code, event.reason]),
@@ -54,7 +56,7 @@ async function user(t, major, { port }, url, { name, token = '', headers = {}, w
   }
   t.after(leave)
   const here = { provider, told, leave, document: provider.document }
-  if (wait) await until(() => provider.synced ?? provider.isSynced, `${name} of ${token || JSON.stringify(headers)} synced: ${JSON.stringify(told)}`)
+  if (wait) await until(() => provider.synced ?? provider.isSynced, () => `${name} of ${token || JSON.stringify(headers)} synced: ${JSON.stringify(told)}, ${websocketProvider.status}`)
   return here
 }
 

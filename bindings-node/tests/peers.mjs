@@ -45,13 +45,13 @@ export function leave(provider) {
   provider.socket?.destroy()
 }
 
-/** Polls until something holds. */
+/** Polls until something holds; `what` may be a function, of what was seen until then. */
 export async function until(holds, what = String(holds), ms = 20_000) {
   const end = Date.now() + ms
   for (;;) {
     const value = await holds()
     if (value) return value
-    if (Date.now() > end) assert.fail(`did not come to hold within ${ms} ms: ${what}`)
+    if (Date.now() > end) assert.fail(`did not come to hold within ${ms} ms: ${typeof what === 'function' ? what() : what}`)
     await sleep(10)
   }
 }

@@ -142,7 +142,7 @@ const hocuspocus = Server.configure({
   quiet: true,
   stopOnSignals: false,
   extensions: [
-    new Throttle({ throttle: 50, consideredSeconds: 60, banTime: 1 }),
+    new Throttle({ throttle: 500, consideredSeconds: 60, banTime: 1 }),
     limit,
     new EditorVersion(),
     new Authentication(),

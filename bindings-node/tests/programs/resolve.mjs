@@ -16,6 +16,9 @@ registerHooks({
       return next(stock, { ...context, parentURL: here })
     }
     const extension = MAJOR === '2' && /^@hocuspocus\/(extension-\w+)$/.exec(specifier)?.[1]
-    return extension ? next(`${extension}-v2`, { ...context, parentURL: here }) : next(specifier, context)
+    if (extension) return next(`${extension}-v2`, { ...context, parentURL: here })
+    // A program may lie anywhere, and has what is installed here.
+    const bare = /^[^./]/.test(specifier) && !/^(node|file|data):/.test(specifier)
+    return next(specifier, bare && !context.parentURL?.includes('/node_modules/') ? { ...context, parentURL: here } : context)
   },
 })
