@@ -49,15 +49,19 @@ pub async fn engine(config: &ServerConfig) -> Result<Engine, SetUpError> {
     let Authentication { authenticator, changes } =
         authenticators::open(&config.auth).map_err(SetUpError::Authenticator)?;
     let webhook = config.webhook.clone().map(Webhook::new).transpose().map_err(SetUpError::Webhook)?;
+    let webhook = webhook.map(Arc::new);
     let Opened { store, spool, mut upkeep, state } = open(&config.storage).await?;
     if let (Some(log), Some(age)) = (store.update_log(), config.storage.history_age_max) {
         upkeep.push(upkeep::prune_history(log, age));
     }
     let mut builder = Hub::builder(config.engine.clone()).store(store).authenticator(authenticator);
-    if let Some(webhook) = webhook {
-        builder = builder.extension(Arc::new(webhook));
+    if let Some(webhook) = &webhook {
+        builder = builder.extension(Arc::<Webhook>::clone(webhook));
     }
     let hub = builder.build();
+    if let Some(webhook) = &webhook {
+        webhook.attach(&hub);
+    }
     if let Some(changes) = changes {
         upkeep.push(Task::start(changes.follow(hub.clone())));
     }

@@ -23,6 +23,7 @@ mod registry;
 mod requests;
 mod room_task;
 mod transport;
+mod weak;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,6 +43,7 @@ pub use host::{HostConnection, ReceiveError, Wake};
 pub use observer::{Observed, Observer};
 pub use requests::RequestKind;
 pub use transport::{FrameSink, Incoming, Transport};
+pub use weak::WeakHub;
 
 use crate::auth::{AllowAll, Authenticator, Handshake};
 use crate::cluster::Cluster;
@@ -282,6 +284,11 @@ impl Hub {
             follower: None,
             keeps_documents: true,
         }
+    }
+
+    /// A hold that does not keep the hub alive.
+    pub fn downgrade(&self) -> WeakHub {
+        WeakHub(Arc::downgrade(&self.0))
     }
 
     /// Serves one socket until it ends; why it ended. Dropping the future ends the socket without a

@@ -18,7 +18,7 @@ pub use address::Listen;
 pub use database::{DatabaseUrl, PoolConfig, StorageConfig, StoreChoice};
 pub use layers::{ConfigError, Effective, Layers, Source};
 pub use setting::{SETTINGS, Setting};
-pub use webhook::{WebhookConfig, WebhookEvent};
+pub use webhook::{DocumentForm, WebhookConfig, WebhookEvent};
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -178,6 +178,8 @@ pub const SETTINGS: &[Setting] = &[
         "Signs the calls, in X-Hocuspocus-Signature-256"])),
     setting(["WS_WEBHOOK_EVENTS", "webhook-events"], WEBHOOKS, ["LIST", "change",
         "Some of connect, load, change, store, disconnect"]),
+    setting(["WS_WEBHOOK_DOCUMENT", "webhook-document"], WEBHOOKS, ["off|json|prosemirror", "off",
+        "Changes are told with the document, as an update and as JSON: by the content of its types, or with XML as ProseMirror's and Tiptap's JSON, as Hocuspocus' webhooks have it"]),
     setting(["WS_WEBHOOK_DEADLINE_MS", "webhook-deadline-ms"], WEBHOOKS, ["MS", "5000",
         "Time for the application to answer a question; later is no"]),
     setting(["WS_WEBHOOK_DEBOUNCE_MS", "webhook-debounce-ms"], WEBHOOKS, ["MS", "2000",

@@ -22,6 +22,15 @@ pub enum WebhookEvent {
     Disconnect,
 }
 
+/// The form in which changed documents are passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentForm {
+    /// JSON by the content of the document's types.
+    Json,
+    /// The same, but XML as ProseMirror's JSON.
+    ProseMirror,
+}
+
 /// The settings of webhooks.
 #[derive(Clone, Debug)]
 pub struct WebhookConfig {
@@ -29,6 +38,8 @@ pub struct WebhookConfig {
     pub endpoint: Endpoint,
     /// What it is told and asked.
     pub events: Vec<WebhookEvent>,
+    /// Whether changes are told with the document.
+    pub document: Option<DocumentForm>,
     /// How long a question may take.
     pub deadline: Duration,
     /// Changes are told after this much quiet.
@@ -48,9 +59,12 @@ pub(super) fn read(layers: &mut Layers) -> Result<Option<WebhookConfig>, ConfigE
     }
     let debounce = millis(layers.number("WS_WEBHOOK_DEBOUNCE_MS", 2000, 0..=MS_MAX)?);
     let debounce_max = millis(layers.number("WS_WEBHOOK_MAX_DEBOUNCE_MS", 10_000, 0..=MS_MAX)?);
+    let forms =
+        [("off", None), ("json", Some(DocumentForm::Json)), ("prosemirror", Some(DocumentForm::ProseMirror))];
     Ok(Some(WebhookConfig {
         endpoint: Endpoint { url: target, secret },
         events: events(layers)?,
+        document: layers.choice("WS_WEBHOOK_DOCUMENT", "off", &forms)?,
         deadline: millis(layers.number("WS_WEBHOOK_DEADLINE_MS", 5000, 100..=60_000)?),
         debounce,
         debounce_max: debounce_max.max(debounce),

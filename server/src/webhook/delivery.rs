@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fidibus_core::id::DocumentName;
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::content::Content;
 use super::message;
 use crate::client::{Endpoint, HttpClient};
 
@@ -20,37 +22,75 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// One attempt.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 
+/// Bytes of messages that wait.
+const QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// Sends messages in the background, for as long as somebody holds it.
 #[derive(Clone)]
-pub(super) struct Delivery(mpsc::Sender<(&'static str, Value)>);
+pub(super) struct Delivery {
+    queue: mpsc::Sender<Outgoing>,
+    bytes: Arc<Semaphore>,
+}
+
+/// A message that waits.
+struct Outgoing {
+    event: &'static str,
+    payload: Value,
+    /// The document that it is told with.
+    document: Option<DocumentName>,
+    /// Its share of the bytes that may wait.
+    _bytes: OwnedSemaphorePermit,
+}
 
 impl Delivery {
-    pub(super) fn start(client: HttpClient, endpoint: Endpoint) -> Self {
-        let (sender, mut receiver) = mpsc::channel::<(&'static str, Value)>(QUEUE_MESSAGES_MAX);
+    pub(super) fn start(client: HttpClient, endpoint: Endpoint, content: Arc<Content>) -> Self {
+        let (queue, mut receiver) = mpsc::channel::<Outgoing>(QUEUE_MESSAGES_MAX);
         tokio::spawn(async move {
             let places = Arc::new(Semaphore::new(SENDING_MAX));
-            while let Some((event, payload)) = receiver.recv().await {
+            while let Some(outgoing) = receiver.recv().await {
                 // Never closed, so there is a place in the end.
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-                let (client, endpoint) = (client.clone(), endpoint.clone());
+                let (client, endpoint, content) = (client.clone(), endpoint.clone(), Arc::clone(&content));
                 tokio::spawn(async move {
-                    send(&client, &endpoint, event, payload).await;
+                    send(&client, &endpoint, &content, outgoing).await;
                     drop(place);
                 });
             }
         });
-        Self(sender)
+        Self { queue, bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)) }
     }
 
-    /// Queues a message.
-    pub(super) fn push(&self, event: &'static str, payload: Value) {
-        if self.0.try_send((event, payload)).is_err() {
+    /// Queues a message with `bytes` of content.
+    pub(super) fn push(&self, event: &'static str, payload: Value, bytes: usize) {
+        self.push_about(event, payload, bytes, None);
+    }
+
+    /// Queues a message that is to be told with a document.
+    pub(super) fn push_with(&self, event: &'static str, payload: Value, document: DocumentName) {
+        self.push_about(event, payload, 0, Some(document));
+    }
+
+    fn push_about(&self, event: &'static str, payload: Value, bytes: usize, document: Option<DocumentName>) {
+        let bytes = u32::try_from(bytes)
+            .ok()
+            .and_then(|bytes| Arc::clone(&self.bytes).try_acquire_many_owned(bytes).ok());
+        let queued = bytes.is_some_and(|bytes| {
+            self.queue.try_send(Outgoing { event, payload, document, _bytes: bytes }).is_ok()
+        });
+        if !queued {
             tracing::warn!(event, "A webhook is given up: too many wait already");
         }
     }
 }
 
-async fn send(client: &HttpClient, endpoint: &Endpoint, event: &'static str, payload: Value) {
+async fn send(client: &HttpClient, endpoint: &Endpoint, content: &Content, outgoing: Outgoing) {
+    let Outgoing { event, mut payload, document, _bytes } = outgoing;
+    if let Some(document) = &document
+        && let Err(error) = content.add_to(&mut payload, document).await
+    {
+        let error = crate::logging::chain(&*error);
+        tracing::warn!(event, documentName = %document, error, "A webhook goes without the document, which cannot be read");
+    }
     let body = message(event, payload);
     let (mut pause, mut problem) = (PAUSE_MIN, String::new());
     for attempt in 1..=ATTEMPTS_MAX {

@@ -3,6 +3,7 @@
 //! fail closed; what is only told is tried again for a while.
 
 mod authenticator;
+mod content;
 mod delivery;
 
 use std::collections::HashMap;
@@ -18,11 +19,13 @@ use fidibus_core::hooks::{
     AuthenticateEvent, ChangeEvent, Extension, Flow, HookResult, HookSet, LoadDocumentEvent, Rejection,
     SessionEvent, StoreEvent,
 };
+use fidibus_core::hub::Hub;
 use fidibus_core::id::DocumentName;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 pub use authenticator::WebhookAuthenticator;
+use content::Content;
 use delivery::Delivery;
 
 use crate::client::{HttpClient, Reply};
@@ -36,6 +39,7 @@ pub struct Webhook {
     config: WebhookConfig,
     client: HttpClient,
     delivery: Delivery,
+    content: Arc<Content>,
     changed: Arc<Mutex<HashMap<DocumentName, Changed>>>,
 }
 
@@ -53,8 +57,14 @@ impl Webhook {
     /// The cryptography that TLS needs is not there.
     pub fn new(config: WebhookConfig) -> Result<Self, BoxError> {
         let client = HttpClient::new()?;
-        let delivery = Delivery::start(client.clone(), config.endpoint.clone());
-        Ok(Self { config, client, delivery, changed: Arc::default() })
+        let content = Arc::new(Content::new(config.document));
+        let delivery = Delivery::start(client.clone(), config.endpoint.clone(), Arc::clone(&content));
+        Ok(Self { config, client, delivery, content, changed: Arc::default() })
+    }
+
+    /// Names the hub that this extension was given to, where changed documents are read.
+    pub fn attach(&self, hub: &Hub) {
+        self.content.attach(hub.downgrade());
     }
 
     async fn ask(&self, event: &str, payload: Value) -> Result<Reply, BoxError> {
@@ -102,6 +112,7 @@ impl Webhook {
         }
         changed.insert(document.clone(), Changed { last: now, updates: 1 });
         let (changes, delivery) = (Arc::clone(&self.changed), self.delivery.clone());
+        let is_told_with_document = self.content.is_wanted();
         let (document, debounce, end) =
             (document.clone(), self.config.debounce, now + self.config.debounce_max);
         tokio::spawn(async move {
@@ -114,7 +125,10 @@ impl Webhook {
                 if due <= Instant::now() {
                     changes.remove(&document);
                     let payload = json!({ "documentName": document.as_str(), "updates": known.updates });
-                    return delivery.push("change", payload);
+                    return match is_told_with_document {
+                        true => delivery.push_with("change", payload, document),
+                        false => delivery.push("change", payload, 0),
+                    };
                 }
             }
         });
@@ -157,8 +171,9 @@ impl Extension for Webhook {
 
     fn after_store_document<'a>(&'a self, event: &'a mut StoreEvent<'_>) -> BoxFuture<'a, HookResult> {
         let snapshot = STANDARD.encode(event.snapshot);
+        let bytes = snapshot.len();
         let payload = json!({ "documentName": event.document.as_str(), "snapshot": snapshot });
-        self.delivery.push("store", payload);
+        self.delivery.push("store", payload, bytes);
         Box::pin(std::future::ready(Ok(Flow::Continue)))
     }
 
@@ -166,7 +181,7 @@ impl Extension for Webhook {
         let scope = event.scope;
         let mut payload = session_payload(scope.document(), &scope.handshake, Disclosure::NoCredentials);
         payload["user"] = json!(scope.grant.user.as_deref());
-        self.delivery.push("disconnect", payload);
+        self.delivery.push("disconnect", payload, 0);
         Box::pin(std::future::ready(Ok(Flow::Continue)))
     }
 }

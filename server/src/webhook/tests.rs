@@ -52,6 +52,7 @@ async fn application(answers: Vec<(u16, &'static str)>, events: Vec<WebhookEvent
     let config = WebhookConfig {
         endpoint: Endpoint { url, secret: Some(Secret::new("shared".to_owned())) },
         events,
+        document: None,
         deadline: Duration::from_millis(500),
         debounce: Duration::from_millis(50),
         debounce_max: Duration::from_millis(200),

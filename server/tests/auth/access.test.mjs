@@ -193,10 +193,37 @@ describe("webhooks", () => {
     const snapshots = app.calls.filter(({ event, payload }) => event === "store" && payload.documentName === "given");
     for (const { payload } of snapshots) Y.applyUpdate(stored, Buffer.from(payload.snapshot, "base64"));
     assert.equal(stored.getText("text:shared").toString(), "more from the application");
+    assert.equal(told("change").payload.document, undefined, "only where it is asked for");
     client.destroy();
     await eventually(() => told("disconnect"), "the end is told of");
     assert.equal(told("disconnect").payload.user, "u9");
     await app.stop();
     assert.equal(await knock(t, server, "/given?token=good"), 1013, "nobody answers: closed, to come back");
+  });
+
+  test("a change is told with the document, as JSON of any types or as Tiptap has it", async (t) => {
+    for (const form of ["json", "prosemirror"]) {
+      const app = await application(t, () => [200]);
+      const server = await startServer(t, {
+        WS_AUTH: "none", WS_WEBHOOK_URL: app.url, WS_WEBHOOK_SECRET: shared, WS_WEBHOOK_DEBOUNCE_MS: "50", WS_WEBHOOK_DOCUMENT: form,
+      });
+      const client = connect(t, "provider 4.8", server, "page");
+      await client.synced();
+      client.doc.transact(() => {
+        const heading = new Y.XmlElement("heading");
+        heading.setAttribute("level", 2);
+        heading.push([new Y.XmlText("title")]);
+        client.doc.getXmlFragment("default").push([heading]);
+        client.doc.getMap("meta").set("n", 1);
+      });
+      const call = await eventually(() => app.calls.at(-1)?.payload.document && app.calls.at(-1), "the change is told of");
+      const xml = '<heading level="2">title</heading>';
+      const node = { type: "doc", content: [{ type: "heading", attrs: { level: 2 }, content: [{ type: "text", text: "title" }] }] };
+      assert.deepEqual(call.payload.document, { default: form === "json" ? xml : node, meta: { n: 1 } });
+      const doc = new Y.Doc();
+      Y.applyUpdate(doc, Buffer.from(call.payload.update, "base64"));
+      assert.equal(doc.getMap("meta").get("n"), 1);
+      assert.deepEqual([call.event, call.payload.documentName, call.payload.updates], ["change", "page", 1]);
+    }
   });
 });
