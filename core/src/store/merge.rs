@@ -1,8 +1,6 @@
 //! The bytes of stored documents: checking, merging and what they cover. The one place where a store
 //! touches the contents of an update.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use bytes::Bytes;
 
 use super::{LogId, QuarantinedRow, StoredDocument};
@@ -57,15 +55,13 @@ pub(crate) fn merge_read(existing: &[u8], new: &Bytes, mut log: StructLog) -> Re
             log.apply(new)?;
         }
     }
-    if log.pending().next().is_none() {
-        return Ok(log.encode().into());
+    if log.pending().next().is_some() {
+        // Of two parts that wait under one id the first counts, so what is stored already comes first.
+        log = read(existing)?;
+        log.apply(new)?;
     }
-    // Parts that wait for others are no part of a state, but they are stored: yrs writes them behind holes. It may
-    // panic over contents that yjs accepts.
-    catch_unwind(AssertUnwindSafe(|| yrs::merge_updates_v1([existing, new])))
-        .map_err(|_| Unreadable("its parts do not fit together".into()))?
-        .map(Bytes::from)
-        .map_err(|error| Unreadable(error.to_string()))
+    // Parts that wait for others are no part of a state, but they are stored, behind holes.
+    Ok(log.encode_with_pending().into())
 }
 
 /// What a state covers, as an update without content: whoever knows all of it knows all of the state.
@@ -187,6 +183,26 @@ mod tests {
         }
         assert_eq!(text_of(&[&stored]), text_of(&[&state(&doc)]));
         assert_eq!(read(&stored).unwrap().pending().count(), 0);
+    }
+
+    /// Goal: what is integrated stays so, whatever a peer parks under the same id. Method: two updates of one client
+    /// that disagree about a clock; one of them waits for a client that nobody has heard of.
+    #[test]
+    fn an_impostor_that_waits_displaces_nothing() {
+        let one = StructLog::load(LogOptions::default(), &[1, 1, 7, 0, 4, 1, 1, b't', 1, b'a', 0]).unwrap();
+        // At clock 1: "b" behind "a", and "x" behind a struct of client 9.
+        let honest: &[u8] = &[1, 1, 7, 1, 0x84, 7, 0, 1, b'b', 0];
+        let impostor: &[u8] = &[1, 1, 7, 1, 0x84, 9, 0, 1, b'x', 0];
+        let state = Bytes::from(one.encode());
+        let honest_first = merge(&merge(honest, &Bytes::from_static(impostor)).unwrap(), &state).unwrap();
+        let with_state =
+            merge(&merge(&state, &Bytes::from_static(honest)).unwrap(), &Bytes::from_static(impostor))
+                .unwrap();
+        for stored in [honest_first, with_state] {
+            let mut log = read(&stored).unwrap();
+            assert_eq!(log.apply(honest).unwrap().verdict, Verdict::Known);
+            assert_eq!(log.state_vector(), [1, 7, 2]);
+        }
     }
 
     #[test]
