@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jsonwebtoken::jwk::{Jwk, JwkSet};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
 use tokio::sync::Mutex;
 
 use super::super::BoxFuture;
@@ -18,6 +20,8 @@ const STALE_MAX: Duration = Duration::from_secs(24 * 3600);
 const FETCH_INTERVAL: Duration = Duration::from_secs(5);
 /// Keys of one issuer that are looked at.
 const KEYS_MAX: usize = 200;
+/// The length of a public key of Ed25519.
+const ED25519_BYTES: usize = 32;
 
 /// Where the public keys of an issuer are: a URL, a table.
 pub trait KeySource: Send + Sync + 'static {
@@ -91,7 +95,20 @@ impl State {
 
 fn parse(text: &str) -> Result<Vec<Arc<Jwk>>, BoxError> {
     let set: JwkSet = serde_json::from_str(text)?;
-    Ok(set.keys.into_iter().take(KEYS_MAX).map(Arc::new).collect())
+    Ok(set.keys.into_iter().take(KEYS_MAX).filter(is_whole).map(Arc::new).collect())
+}
+
+/// jsonwebtoken 11 panics over a key of Ed25519 that is too short.
+fn is_whole(key: &Jwk) -> bool {
+    let AlgorithmParameters::OctetKeyPair(parameters) = &key.algorithm else { return true };
+    let whole = URL_SAFE_NO_PAD.decode(&parameters.x).is_ok_and(|bytes| bytes.len() == ED25519_BYTES);
+    if !whole {
+        tracing::warn!(
+            key = key.common.key_id.as_deref(),
+            "A public key for JWTs has the wrong length and is left out"
+        );
+    }
+    whole
 }
 
 #[cfg(test)]
@@ -120,6 +137,13 @@ mod tests {
 
     async fn forget_last_try(cache: &KeyCache) {
         cache.state.lock().await.tried = None;
+    }
+
+    #[tokio::test]
+    async fn keys_of_the_wrong_length_are_left_out() {
+        const SHORT: &str =
+            r#"{"keys":[{"alg":"EdDSA","crv":"Ed25519","kty":"OKP","kid":"one","x":"Ou1dZUjW2Hpm"}]}"#;
+        assert!(cache(vec![SHORT]).find(Some("one")).await.unwrap().is_none());
     }
 
     #[tokio::test]
