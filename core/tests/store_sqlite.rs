@@ -131,7 +131,20 @@ async fn folded_rows_are_deleted_or_kept_as_history() {
         let batches = [1, 2, 3].map(|author| batch(&document, author, "row"));
         let ids = store.update_log().unwrap().append(&batches).await.unwrap();
         store.store(&document, edit(1, "row"), &ids[..2]).await.unwrap();
+        assert_eq!(store.load(&document).await.unwrap().unwrap().updates.len(), 1, "at once for who loads");
+        // In the file a few seconds later, or when it is closed.
         let mut outside = outside(&path).await;
+        if keep_log {
+            store.close().await;
+        } else {
+            let count = "select count(*) from yjs_update_log";
+            let started = std::time::Instant::now();
+            while sqlx::query_scalar::<_, i64>(count).fetch_one(&mut outside).await.unwrap() > 1 {
+                assert!(started.elapsed() < Duration::from_secs(30), "the rows are taken out");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        let store = SqliteStore::open(&path, SqliteOptions { keep_log }).await.unwrap();
         let rows: i64 = sqlx::query_scalar("select count(*) from yjs_update_log where user_id = 'user-1'")
             .fetch_one(&mut outside)
             .await

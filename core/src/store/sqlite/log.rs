@@ -112,26 +112,24 @@ static INSERT_ROWS: LazyLock<[String; INSERTS]> = LazyLock::new(|| {
 });
 const INSERTS: usize = ROWS_PER_INSERT_MAX.trailing_zeros() as usize + 1;
 
-/// Takes exactly these rows out of what is loaded: deletes them, or keeps them as history.
+/// Takes exactly these rows out of what is loaded: deletes them, or keeps them as history. `rows`: `[[id, document], …]`
+/// as JSON.
 pub(super) async fn fold(
     connection: &mut SqliteConnection,
-    document: &DocumentName,
-    folded: &[LogId],
+    rows: &str,
     keep: bool,
 ) -> Result<(), sqlx::Error> {
-    // A quarantined row is in no snapshot, whatever the caller says.
-    const THESE: &str = "from yjs_update_log where id in (select value from json_each(?)) and document_id = ?
-         and not exists (select 1 from fidibus_quarantine where log_id = id)";
+    // In the order of the ids, so that each page is read and written once. A quarantined row is in no snapshot,
+    // whatever the caller says.
+    const THESE: &str =
+        "select id from (select value ->> 0 as row, value ->> 1 as document from json_each(?))
+         cross join yjs_update_log on id = row
+         where document_id = document and not exists (select 1 from fidibus_quarantine where log_id = id)";
     let sql = match keep {
-        true => format!("insert or ignore into fidibus_folded (log_id) select id {THESE}"),
-        false => format!("delete {THESE}"),
+        true => format!("insert or ignore into fidibus_folded (log_id) {THESE}"),
+        false => format!("delete from yjs_update_log where id in ({THESE})"),
     };
-    let ids = folded.iter().map(LogId::to_string).collect::<Vec<_>>().join(",");
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(format!("[{ids}]"))
-        .bind(document.as_str())
-        .execute(connection)
-        .await?;
+    sqlx::query(AssertSqlSafe(sql)).bind(rows).execute(connection).await?;
     Ok(())
 }
 

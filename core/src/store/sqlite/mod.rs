@@ -2,6 +2,7 @@
 //! in order and nobody waits in a busy loop; a few others read. The tables are those of PostgreSQL.
 
 mod file;
+mod folds;
 mod inspect;
 mod log;
 mod writer;
@@ -22,6 +23,7 @@ use super::{DocumentStore, LogBatch, LogId, QuarantinedRow, StoredDocument, Upda
 use crate::auth::BoxFuture;
 use crate::error::StoreError;
 use crate::id::DocumentName;
+use folds::{FOLD_DELAY, Folds};
 use writer::Writer;
 
 const NAME: &str = "sqlite";
@@ -47,6 +49,7 @@ struct Inner {
     path: Box<Path>,
     keep_log: bool,
     writer: Writer,
+    folds: Folds,
     readers: SqlitePool,
 }
 
@@ -58,7 +61,13 @@ impl SqliteStore {
     /// locked or unreadable.
     pub async fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, StoreError> {
         let (writer, readers) = file::open(path.as_ref()).await?;
-        let inner = Inner { path: path.as_ref().into(), keep_log: options.keep_log, writer, readers };
+        let inner = Inner {
+            path: path.as_ref().into(),
+            keep_log: options.keep_log,
+            writer,
+            folds: Folds::default(),
+            readers,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -72,6 +81,7 @@ impl SqliteStore {
     }
 
     async fn load_document(&self, document: &DocumentName) -> Result<Option<StoredDocument>, StoreError> {
+        let folded = self.inner.folds.of(document);
         // One transaction, so that a row that is folded meanwhile is seen either in the log or in the
         // snapshot.
         let mut tx = self.inner.readers.begin().await.map_err(|error| self.failed(error))?;
@@ -82,7 +92,9 @@ impl SqliteStore {
         tx.commit().await.map_err(|error| self.failed(error))?;
         let snapshot = snapshot::open(document.as_str(), update, seal).await;
         let snapshot = snapshot.map_err(|error| StoreError::permanent(NAME, error))?;
-        let assembled = assemble(Some(snapshot), rows);
+        let mut assembled = assemble(Some(snapshot), rows);
+        // Not what cannot be read: no snapshot holds it, whatever the caller said.
+        assembled.updates.retain(|(id, _)| folded.binary_search(id).is_err());
         if !assembled.quarantined.is_empty() {
             self.quarantine(&assembled.quarantined).await.map_err(|error| self.failed(error))?;
         }
@@ -112,11 +124,26 @@ impl SqliteStore {
         if !stored.is_some_and(|seal| sealed.is(&seal)) {
             write(&mut tx, document, &sealed).await.map_err(|error| self.failed(error))?;
         }
-        if !folded.is_empty() {
-            let keep = self.inner.keep_log;
-            log::fold(&mut tx, document, folded, keep).await.map_err(|error| self.failed(error))?;
+        tx.commit().await.map_err(|error| self.failed(error))?;
+        drop(writer);
+        if !folded.is_empty() && self.inner.folds.add(document, folded) {
+            self.fold_later();
         }
-        tx.commit().await.map_err(|error| self.failed(error))
+        Ok(())
+    }
+
+    /// Takes rows out of the log, together with those of other documents.
+    fn fold_later(&self) {
+        let inner = Arc::downgrade(&self.inner);
+        tokio::spawn(async move {
+            tokio::time::sleep(FOLD_DELAY).await;
+            let Some(inner) = inner.upgrade() else { return };
+            if let Err(error) = inner.fold_all().await {
+                inner.folds.give_up();
+                let error = file::failed(&inner.path, error);
+                tracing::warn!(%error, "Rows that snapshots hold could not be taken out of the log; they are tried again after the next snapshot");
+            }
+        });
     }
 
     async fn delete_document(&self, document: &DocumentName) -> Result<bool, sqlx::Error> {
@@ -163,6 +190,16 @@ impl SqliteStore {
         let rows = log::prune(&mut tx, age).await?;
         tx.commit().await?;
         Ok(rows)
+    }
+}
+
+impl Inner {
+    async fn fold_all(&self) -> Result<(), sqlx::Error> {
+        while let Some(piece) = self.folds.oldest() {
+            log::fold(&mut *self.writer.turn().await?, &piece.json, self.keep_log).await?;
+            self.folds.done(&piece);
+        }
+        Ok(())
     }
 }
 
@@ -272,6 +309,10 @@ impl DocumentStore for SqliteStore {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
+            if let Err(error) = self.inner.fold_all().await {
+                let error = self.failed(error);
+                tracing::warn!(%error, "Rows that snapshots hold stay in the log; the next load finds them in both");
+            }
             self.inner.readers.close().await;
             // Last, since closing it moves the write-ahead log into the file.
             self.inner.writer.close().await;
