@@ -1,0 +1,7 @@
+//! `entries/http.rs` for libFuzzer.
+#![no_main]
+
+#[path = "../entries/http.rs"]
+mod entry;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| entry::run(input));
