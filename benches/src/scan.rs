@@ -79,6 +79,18 @@ fn one_struct(cursor: &mut Cursor<'_>) -> anyhow::Result<(u32, bool)> {
                 std::str::from_utf8(text)?.encode_utf16().count() as u32
             }
         }
+        // What a server's hook puts into a document, as ProseMirror has it: marks, elements and texts.
+        6 => {
+            cursor.bytes().and_then(|_| cursor.bytes()).context("a mark that ends early")?;
+            1
+        }
+        7 => {
+            let is_named = matches!(cursor.uint().context("a type without a kind")?, 3 | 5);
+            if is_named {
+                cursor.bytes().context("an element without a name")?;
+            }
+            1
+        }
         other => bail!("content of kind {other}, which no client of this measurement wrote"),
     };
     ensure!(length > 0, "a struct of no length");

@@ -86,7 +86,8 @@ impl Engine {
         })?;
         // Set once, here, before any document is loaded.
         let _ = own_hub.set(hub.clone());
-        Ok(Self { hub, shared, tickets, sockets: Arc::default(), limits })
+        let sockets = HostSockets::new(Arc::clone(&shared));
+        Ok(Self { hub, shared, tickets, sockets, limits })
     }
 
     /// The events that wait, as `event.rs` writes them: their length where they fit into `into`, and the next event
@@ -155,7 +156,7 @@ impl Engine {
     /// Opens a connection whose socket stays in JavaScript; its id.
     #[napi]
     pub fn connect(&self, ip: String, path_document: Option<String>) -> f64 {
-        self.sockets.connect(&self.hub, &self.shared, handshake(&ip, path_document)) as f64
+        self.sockets.connect(&self.hub, handshake(&ip, path_document)) as f64
     }
 
     /// A frame of such a socket. `false`: too much waits, hand it in again after the next event of it.

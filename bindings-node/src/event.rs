@@ -54,6 +54,14 @@ pub enum Event {
 }
 
 impl Event {
+    /// Bytes of frames for a socket of the host.
+    pub fn frame_bytes(&self) -> usize {
+        match self {
+            Self::Frames { frames, .. } => frames.iter().map(Bytes::len).sum(),
+            _ => 0,
+        }
+    }
+
     /// Writes the event behind what is there.
     pub fn write(&self, out: &mut Writer) {
         match self {

@@ -1,4 +1,5 @@
-//! Sockets that live in JavaScript: frames in by call, frames out as events.
+//! Sockets that live in JavaScript: frames in by call, frames out as events. What a room's turn wrote to them is gathered
+//! on the engine's own threads, so that JavaScript is woken once a turn and has nothing to wake for each socket.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use fidibus_core::hub::{HostConnection, Hub, ReceiveError};
 
 use crate::event::Event;
 use crate::rooms::Shared;
+use crate::runtime::runtime;
 
 /// Frames of one event at the most; what is left is an event of its own, so that no socket starves others.
 const FRAMES_PER_EVENT_MAX: usize = 256;
@@ -20,22 +22,29 @@ struct HostSocket {
     connection: OnceLock<HostConnection>,
     /// An event for it is in the queue already.
     signalled: AtomicBool,
-    shared: Arc<Shared>,
+    all: Weak<HostSockets>,
 }
 
 /// All of them.
-#[derive(Default)]
 pub struct HostSockets {
-    open: Arc<Mutex<HashMap<u64, Arc<HostSocket>>>>,
+    open: Mutex<HashMap<u64, Arc<HostSocket>>>,
+    /// Those that have something to say.
+    ready: Mutex<Vec<u64>>,
+    shared: Arc<Shared>,
 }
 
 impl HostSockets {
+    /// None yet.
+    pub fn new(shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { open: Mutex::default(), ready: Mutex::default(), shared })
+    }
+
     /// Opens a connection; its id.
-    pub fn connect(&self, hub: &Hub, shared: &Arc<Shared>, handshake: Handshake) -> u64 {
+    pub fn connect(self: &Arc<Self>, hub: &Hub, handshake: Handshake) -> u64 {
         let socket = Arc::new(HostSocket {
             connection: OnceLock::new(),
             signalled: AtomicBool::new(false),
-            shared: Arc::clone(shared),
+            all: Arc::downgrade(self),
         });
         // Weak: the connection must not keep itself open.
         let weak: Weak<HostSocket> = Arc::downgrade(&socket);
@@ -80,12 +89,48 @@ impl HostSockets {
             }
             events.push(Event::Frames { connection: id, frames });
         }
+        if events.is_empty() && closed.is_none() {
+            // It was woken since there is space again for what JavaScript hands in.
+            events.push(Event::Frames { connection: id, frames: Vec::new() });
+        }
         if let Some(reason) = closed {
             self.lock().remove(&id);
             let reason_text = reason.reason.into_owned();
             events.push(Event::SocketClosed { connection: id, code: reason.code, reason: reason_text });
         }
         events
+    }
+
+    /// A socket has something to say; it is asked when the room that writes to it has ended its turn.
+    fn ready(self: Arc<Self>, id: u64) {
+        let is_first = {
+            let mut ready = self.lock_ready();
+            ready.push(id);
+            ready.len() == 1
+        };
+        if is_first {
+            runtime().spawn(async move { self.gather() });
+        }
+    }
+
+    fn gather(&self) {
+        let ids = std::mem::take(&mut *self.lock_ready());
+        let mut events = Vec::with_capacity(ids.len());
+        // Where JavaScript is behind, frames stay with their sockets until it comes for them: those have their bounds.
+        let is_full = self.shared.queue.holds_many_frames();
+        for id in ids {
+            if is_full {
+                events.push(Event::Poll { connection: id });
+            } else {
+                events.extend(self.poll(id));
+            }
+        }
+        self.shared.queue.push_all(events);
+    }
+
+    fn lock_ready(&self) -> MutexGuard<'_, Vec<u64>> {
+        // The list is whole between any two statements.
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<HostSocket>>> {
@@ -96,9 +141,8 @@ impl HostSockets {
 
 fn signal(socket: &Weak<HostSocket>) {
     let Some(socket) = socket.upgrade() else { return };
-    let Some(connection) = socket.connection.get() else { return };
+    let (Some(connection), Some(all)) = (socket.connection.get(), socket.all.upgrade()) else { return };
     if !socket.signalled.swap(true, Ordering::AcqRel) {
-        let connection = connection.id().0;
-        socket.shared.queue.push(Event::Poll { connection });
+        all.ready(connection.id().0);
     }
 }

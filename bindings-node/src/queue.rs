@@ -9,6 +9,8 @@ use crate::event::{Event, Writer};
 
 /// Bytes written for JavaScript in one go, about; more is taken by the next call of the same turn.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Frames for sockets of the host that wait, about.
+const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A buffer larger than this is not kept for the next batch.
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 /// Wakes JavaScript.
@@ -25,6 +27,8 @@ pub enum Batch {
 #[derive(Default)]
 struct Waiting {
     events: VecDeque<Event>,
+    /// What they hold of frames for sockets of the host.
+    frame_bytes: usize,
     /// JavaScript was woken and has not found the queue empty since.
     woken: bool,
     /// It is to be then.
@@ -51,10 +55,18 @@ impl Queue {
 
     /// Appends an event.
     pub fn push(&self, event: Event) {
+        self.push_all([event]);
+    }
+
+    /// Appends events.
+    pub fn push_all(&self, events: impl IntoIterator<Item = Event>) {
         let sleeping = {
             let mut waiting = self.lock();
-            waiting.events.push_back(event);
-            waiting.wakes()
+            for event in events {
+                waiting.frame_bytes += event.frame_bytes();
+                waiting.events.push_back(event);
+            }
+            !waiting.events.is_empty() && waiting.wakes()
         };
         if sleeping {
             self.wake();
@@ -89,6 +101,11 @@ impl Queue {
         }
     }
 
+    /// Whether JavaScript is so far behind that it has to come for more frames itself.
+    pub fn holds_many_frames(&self) -> bool {
+        self.lock().frame_bytes >= FRAME_BYTES_MAX
+    }
+
     fn wake(&self) {
         if let Some(wake) = self.wake.get() {
             wake();
@@ -111,7 +128,9 @@ impl Queue {
                     return Batch::Own(out.0);
                 }
                 let count = waiting.events.len().min(256);
-                waiting.events.drain(..count).collect::<Vec<_>>()
+                let events = waiting.events.drain(..count).collect::<Vec<_>>();
+                waiting.frame_bytes -= events.iter().map(Event::frame_bytes).sum::<usize>();
+                events
             };
             // Written and dropped outside of the lock: dropping releases bytes of a room.
             for event in &events {
@@ -193,6 +212,18 @@ mod tests {
         queue.push(Event::Ended { document: 2 });
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
         assert!(matches!(take(&queue, &mut [0; 64]), Batch::Copied(5)));
+    }
+
+    #[test]
+    fn frames_are_counted_until_they_are_taken() {
+        let (queue, _) = queue();
+        let frames = || Event::Frames { connection: 1, frames: vec![vec![0; FRAME_BYTES_MAX / 2].into()] };
+        queue.push(frames());
+        assert!(!queue.holds_many_frames());
+        queue.push(frames());
+        assert!(queue.holds_many_frames());
+        while matches!(take(&queue, &mut [0; 64]), Batch::Own(_)) {}
+        assert!(!queue.holds_many_frames());
     }
 
     #[test]
