@@ -9,8 +9,9 @@ const FRAME_BYTES_MAX = 200
 const UPDATE_BYTES_MAX = 600
 
 function write(target, seeds) {
-  fs.rmSync(place(target), { recursive: true, force: true })
   fs.mkdirSync(place(target), { recursive: true })
+  // Findings, which have words for names, stay.
+  for (const name of fs.readdirSync(place(target)).filter(name => /^\d+$/.test(name))) fs.rmSync(new URL(name, place(target)))
   const distinct = new Map(seeds.map(seed => [seed.toString('hex'), seed]))
   let number = 0
   for (const seed of distinct.values()) fs.writeFileSync(new URL(String(number++).padStart(2, '0'), place(target)), seed)

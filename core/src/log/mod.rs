@@ -11,6 +11,7 @@ mod content;
 mod encode;
 mod journal;
 mod json;
+mod lists;
 mod pending;
 mod ranges;
 mod reader;
@@ -19,6 +20,7 @@ mod scan;
 mod structs;
 
 pub use journal::Cursor;
+pub use lists::WideCharacters;
 pub use scan::{Malformed, ScanError, UpdateSummary, scan_state_vector, scan_update};
 
 use bytes::Bytes;

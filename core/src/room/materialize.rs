@@ -14,6 +14,7 @@ use yrs::{
     Transaction, TransactionMut, Update,
 };
 
+use crate::log::{LogOptions, StructLog};
 use crate::protocol::varint::write_var_uint;
 
 /// What a root type is read as. The wire does not tell; the application knows.
@@ -114,6 +115,9 @@ pub fn text(update: &[u8], root: &str) -> Result<String, MaterializeError> {
 /// # Errors
 /// [`MaterializeError::Document`].
 pub fn json(update: &[u8], root: &str, kind: RootKind) -> Result<String, MaterializeError> {
+    if matches!(kind, RootKind::Auto | RootKind::Map | RootKind::Array) {
+        refuse_wide_characters(update, (kind == RootKind::Array).then_some(root))?;
+    }
     with_document(update, |doc| {
         let txn = doc.transact();
         let found = txn.get(root);
@@ -144,6 +148,7 @@ fn object_of_all(
     update: &[u8],
     read: impl Fn(&Transaction<'_>, &str, &Out) -> Any,
 ) -> Result<String, MaterializeError> {
+    refuse_wide_characters(update, None)?;
     with_document(update, |doc| {
         let txn = doc.transact();
         let mut text = String::from("{");
@@ -243,6 +248,20 @@ fn with_document<T>(
         tracing::warn!(%error, "Memory of a document with subdocuments is lost");
     }
     done
+}
+
+/// yrs would stand still for ever at a character of two UTF-16 units in a list (`log/lists.rs`). `array`: a root type
+/// that is read as one.
+fn refuse_wide_characters(update: &[u8], array: Option<&str>) -> Result<(), MaterializeError> {
+    if !update.iter().any(|byte| *byte >= 0xf0) {
+        return Ok(());
+    }
+    let options = LogOptions { gc: false, pending_bytes_max: usize::MAX };
+    let wide = StructLog::load(options, update).map_err(|error| refused(&error))?.wide_characters();
+    if wide.in_lists || array.is_some_and(|array| wide.roots.iter().any(|root| root == array)) {
+        return Err(MaterializeError::Document("a list holds characters, which yrs cannot read".to_owned()));
+    }
+    Ok(())
 }
 
 fn apply(doc: &Doc, update: &[u8]) -> Result<(), MaterializeError> {
@@ -378,6 +397,19 @@ mod tests {
         let broken = Edit::MapSet { root: "m".into(), key: "k".into(), json: "{".into() };
         assert!(matches!(edit(&update, &[broken]), Err(MaterializeError::Json { edit: 0, .. })));
         assert!(matches!(text(&[9, 9, 9], "t"), Err(MaterializeError::Document(_))));
+    }
+
+    #[test]
+    fn characters_in_a_list_are_refused() {
+        let update = sample();
+        assert!(matches!(json(&update, "t", RootKind::Array), Err(MaterializeError::Document(_))));
+        assert!(json(&update, "m", RootKind::Array).is_ok() && json(&update, "t", RootKind::Text).is_ok());
+        // An array of client 7, and a smile in it.
+        let array: &[u8] = &[1, 1, 7, 0, 8, 1, 1, b'r', 1, 0x7e, 0];
+        let smile = [&[1, 1, 8, 0, 0x84, 7, 0], "\u{4}😀".as_bytes(), &[0]].concat();
+        let mixed = yrs::merge_updates_v1([array, &smile]).unwrap();
+        assert!(matches!(json_of_all(&mixed), Err(MaterializeError::Document(_))));
+        assert!(matches!(json(&mixed, "r", RootKind::Auto), Err(MaterializeError::Document(_))));
     }
 
     /// Resident memory of this process.
