@@ -74,6 +74,10 @@ metrics! {
     auth_unavailable_total,
     /// Counter: sessions refused because their user has too many sockets.
     connections_refused_total,
+    /// Counter: sockets closed because nobody on them was let in in time.
+    auth_timeouts_total,
+    /// Counter: documents refused because their socket has as many open as it may.
+    documents_refused_total,
     /// Counter: open sessions ended because of who they belong to: logout, ban, expiry.
     sessions_revoked_total,
     /// Counter: open sessions that may do something else since they were judged again.

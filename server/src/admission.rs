@@ -26,6 +26,7 @@ pub struct Admission {
     open: Mutex<HashMap<IpAddr, usize>>,
     throttle: Option<Mutex<Throttle>>,
     refused: AtomicU64,
+    full: AtomicU64,
 }
 
 /// A connection's place among those of its address; given back when it is dropped.
@@ -52,6 +53,7 @@ impl Admission {
             open: Mutex::default(),
             throttle: limits.connects.map(|limits| Mutex::new(Throttle::new(limits))),
             refused: AtomicU64::new(0),
+            full: AtomicU64::new(0),
         }
     }
 
@@ -71,6 +73,16 @@ impl Admission {
     /// Connections that were refused.
     pub fn refused_total(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Notes a socket that is not served, since as many as may be are open.
+    pub fn note_full(&self) {
+        self.full.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sockets that were not served.
+    pub fn full_total(&self) -> u64 {
+        self.full.load(Ordering::Relaxed)
     }
 
     fn find_place(self: &Arc<Self>, ip: IpAddr, now: Instant) -> Result<Place, Refusal> {

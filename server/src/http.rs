@@ -58,10 +58,13 @@ pub async fn accept(listener: Listener, front: Arc<Front>, mut stop: watch::Rece
         };
         let admission = match Arc::clone(&places).try_acquire_owned() {
             Ok(permit) => Admission::Served(permit),
-            Err(_) => match Arc::clone(&refusals).try_acquire_owned() {
-                Ok(permit) => Admission::Refused(permit),
-                Err(_) => continue,
-            },
+            Err(_) => {
+                front.admission.note_full();
+                match Arc::clone(&refusals).try_acquire_owned() {
+                    Ok(permit) => Admission::Refused(permit),
+                    Err(_) => continue,
+                }
+            }
         };
         let socket = Socket { front: Arc::clone(&front), peer, admission };
         tokio::spawn(serve(stream, Arc::new(socket), stop.clone()));

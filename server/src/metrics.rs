@@ -29,6 +29,7 @@ pub async fn answer(front: &Front) -> Answer {
         store_up: u64::from(store_up),
         draining: u64::from(front.is_draining()),
         connections_not_admitted_total: front.admission.refused_total(),
+        connections_not_served_total: front.admission.full_total(),
         uptime_seconds: front.started.elapsed().as_secs_f64(),
         resident_bytes: process::memory().resident_bytes,
     };
@@ -61,6 +62,7 @@ struct Figures {
     store_up: u64,
     draining: u64,
     connections_not_admitted_total: u64,
+    connections_not_served_total: u64,
     uptime_seconds: f64,
     resident_bytes: u64,
 }
@@ -74,6 +76,11 @@ impl Collector for Figures {
             "connections_not_admitted",
             "WebSockets refused: too many, or too often, from one address",
             self.connections_not_admitted_total,
+        )?;
+        page.counter(
+            "connections_not_served",
+            "Sockets refused: as many as may be are open",
+            self.connections_not_served_total,
         )?;
         page.seconds_gauge("uptime", "Since the start", self.uptime_seconds)?;
         page.gauge("resident_memory_bytes", "Memory of the process in RAM", self.resident_bytes)?;
@@ -102,6 +109,8 @@ impl Figures {
             auth_denied_total,
             auth_unavailable_total,
             connections_refused_total,
+            auth_timeouts_total,
+            documents_refused_total,
             sessions_revoked_total,
             access_changes_total,
             rate_pauses_total,
@@ -143,6 +152,12 @@ impl Figures {
             "connections_refused",
             "Sessions refused: too many sockets of one user",
             connections_refused_total,
+        )?;
+        page.counter("auth_timeouts", "Sockets on which nobody was let in in time", auth_timeouts_total)?;
+        page.counter(
+            "documents_refused",
+            "Documents refused: too many on one socket",
+            documents_refused_total,
         )?;
         page.counter(
             "sessions_revoked",
@@ -223,6 +238,7 @@ mod tests {
             store_up: 1,
             draining: 0,
             connections_not_admitted_total: 0,
+            connections_not_served_total: 0,
             uptime_seconds: 2.5,
             resident_bytes: 9,
         };

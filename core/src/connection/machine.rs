@@ -46,6 +46,7 @@ pub struct Connection {
     quiet_since: Instant,
     sessions: Sessions,
     ignored_frames: u64,
+    has_refused_document: bool,
     /// The peer has sent a token, or was refused without: what comes without one waits for one.
     sends_tokens: bool,
     /// The output of nearly every frame: kept out of `outputs`, which then needs no memory.
@@ -65,6 +66,7 @@ impl Connection {
             quiet_since: now,
             sessions: Sessions::default(),
             ignored_frames: 0,
+            has_refused_document: false,
             sends_tokens: false,
             deliver: None,
             outputs: VecDeque::new(),
@@ -153,6 +155,16 @@ impl Connection {
         self.ignored_frames
     }
 
+    /// Whether the last frame asked for a document that was refused, because as many were open as may be.
+    pub fn take_refused_document(&mut self) -> bool {
+        std::mem::take(&mut self.has_refused_document)
+    }
+
+    /// Whether anybody on this socket was ever let in.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
     /// Before-hooks came or went. Holds for messages from now on.
     pub fn set_admit(&mut self, admit: bool) {
         self.options.admit = admit;
@@ -227,8 +239,9 @@ impl Connection {
             Ok(address) if self.sessions.len() < limits.sessions_per_connection_max => address,
             // Refused like any denial, without asking anybody: stock lets a blank name through its auth hooks
             // and fails in createDocument. What follows an Auth message in the same breath is passed over.
-            _ => match message {
+            address => match message {
                 Message::Auth { .. } if raw.len() <= ADDRESS_BYTES_MAX => {
+                    self.has_refused_document = address.is_ok();
                     return self.send_permission_denied(&Prefix::of_wire_address(&raw), PERMISSION_DENIED);
                 }
                 _ if is_first => return self.close(CloseReason::FORBIDDEN),

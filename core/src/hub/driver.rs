@@ -197,6 +197,9 @@ impl Driver {
                         return CloseReason::SLOW_READER;
                     }
                     self.machine.handle_input(Input::Timeout, now);
+                    if !self.machine.is_authenticated() && self.machine.poll_timeout().is_none() {
+                        self.shared.metrics.auth_timeouts_total.add(1);
+                    }
                     timer.as_mut().reset(self.deadline().max(now + Duration::from_millis(1)).into());
                 }
             }
@@ -218,6 +221,9 @@ impl Driver {
                 Incoming::Binary(frame) => {
                     self.spend(0, frame.len(), now);
                     self.machine.handle_input(Input::Frame(frame), now);
+                    if self.machine.take_refused_document() {
+                        self.shared.metrics.documents_refused_total.add(1);
+                    }
                 }
                 Incoming::Text => self.machine.handle_input(Input::TextFrame, now),
                 Incoming::Control(bytes) => {

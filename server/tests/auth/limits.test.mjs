@@ -7,7 +7,7 @@ import { startPostgres } from "./postgres.mjs";
 import { knock } from "./knock.mjs";
 import { connect } from "../provider/clients.mjs";
 import { eventually, stays } from "../provider/convergence.mjs";
-import { hello, openRaw } from "../provider/raw.mjs";
+import { frame, hello, openRaw, wire } from "../provider/raw.mjs";
 import { startServer } from "../provider/server.mjs";
 
 let postgres, database, auth, environment;
@@ -54,6 +54,7 @@ describe("limits", () => {
     const server = await startServer(t, { ...environment, WS_AUTH_TIMEOUT_MS: "500" });
     const raw = await openRaw(t, server, "/silent");
     assert.equal((await raw.closed).code, 4401);
+    assert.equal(await figure(server, "auth_timeouts_total"), 1);
   });
 
   // What they cost is measured by benches/src/bin/logins.rs, on a machine that does nothing else.
@@ -156,5 +157,52 @@ describe("limits", () => {
     }
     await eventually(() => fast.closes.some(({ code }) => code === 1013), "with a code that lets it come back");
     await eventually(() => witness.text.toString() === fast.text.toString(), "and nothing is lost in the end", 60_000);
+  });
+
+  test("a socket has so many documents, and a client so much awareness", async (t) => {
+    const server = await startServer(t, { WS_AUTH: "none", WS_MAX_DOCUMENTS_PER_CONNECTION: "2", WS_MAX_AWARENESS_BYTES: "2000" });
+    const raw = await openRaw(t, server);
+    const verdicts = async (name) => {
+      raw.send(hello.auth(name));
+      const mine = () => raw.messages().filter(({ address, type }) => address === name && type === wire.auth);
+      return (await eventually(() => mine().length > 0 && mine(), "an answer")).map(({ rest }) => rest[0]);
+    };
+    assert.deepEqual([await verdicts("one"), await verdicts("two"), await verdicts("three")], [[2], [2], [1]]);
+    assert.equal(await figure(server, "documents_refused_total"), 1);
+    raw.send(frame("two", wire.close, "bye"));
+    await eventually(async () => (await health(server)).connections.active === 1, "it has left one");
+    assert.deepEqual(await verdicts("four"), [2]);
+
+    const [author, witness] = [connect(t, "provider 4.8", server, "aware"), connect(t, "provider 4.8", server, "aware")];
+    await Promise.all([author.synced(), witness.synced()]);
+    author.introduce("x".repeat(100));
+    await eventually(() => witness.present().length === 1, "a small state is passed on");
+    const before = await figure(server, "protocol_errors_total");
+    author.introduce("x".repeat(3000));
+    await eventually(async () => (await figure(server, "protocol_errors_total")) > before, "a large one is refused");
+    assert.ok(witness.present().every((name) => name.length <= 100), "and reaches nobody");
+  });
+
+  test("so many sockets are served, and no more", async (t) => {
+    const server = await startServer(t, { WS_AUTH: "none", WS_MAX_CONNECTIONS: "2" });
+    const held = [await openRaw(t, server, "/a"), await openRaw(t, server, "/b")];
+    const status = async () => (await fetch(`http://127.0.0.1:${server.port}/nothing`, { headers: { connection: "close" } })).status;
+    assert.equal(await status(), 503);
+    assert.equal(await figure(server, "connections_not_served_total"), 1);
+    held[0].socket.close();
+    await eventually(async () => (await status()) === 404, "there is room again");
+  });
+
+  test("whoever sends too many bytes is slowed down and closed as well", async (t) => {
+    const server = await startServer(t, { WS_AUTH: "none", WS_MAX_BYTES_PER_SECOND: "100000", WS_MAX_PUSH_MS: "2000" });
+    const client = connect(t, "provider 4.8", server, "bytes");
+    await client.synced();
+    const pushing = setInterval(() => client.text.insert(0, "z".repeat(50_000)), 50);
+    try {
+      await eventually(() => client.closes.some(({ code }) => code === 1013), "closed, to come back");
+    } finally {
+      clearInterval(pushing);
+    }
+    assert.ok((await figure(server, "rate_pauses_total")) > 0 && (await figure(server, "rate_closes_total")) > 0);
   });
 });

@@ -65,6 +65,15 @@ for (const [index, installation] of installations.entries()) {
       assert.equal(await introduce(t, server, "room", "", { cookie: user.cookie, ...page }), "open", "empty Auth message and cookie");
     });
 
+    test("provider 2.15 without a token, which sends none, gets in by its handshake", async (t) => {
+      const user = await auth.signUp();
+      const client = connect(t, "provider 2.15", { url: `${server.url}/?token=${user.token}` }, "tokenless", { token: null });
+      await client.synced();
+      const stranger = connect(t, "provider 2.15", server, "tokenless", { token: null });
+      await eventually(() => stranger.verdicts.length > 0, "a verdict");
+      assert.match(stranger.verdicts[0], /^failed/);
+    });
+
     test("a JWT opens, a damaged one does not", async (t) => {
       const user = await auth.signUp();
       const token = await auth.jwt(user);
