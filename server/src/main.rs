@@ -2,6 +2,8 @@
 //! with 0 after a clean shutdown, 1 when something went wrong while it ran or could not be saved, 2 when
 //! the configuration is of no use.
 
+mod allocator;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -9,7 +9,8 @@ use crate::peer::Peer;
 use crate::proc::Usage;
 use crate::trace::Trace;
 
-const SETTLE_WAIT: Duration = Duration::from_millis(1500);
+/// Servers keep things for a moment for whoever comes next; what is resident is what stays.
+const SETTLE_WAIT: Duration = Duration::from_secs(4);
 
 /// Measures one server.
 pub fn run(bench: &Bench, peer: Peer, documents: usize, members: usize) -> anyhow::Result<Figures> {

@@ -142,6 +142,7 @@ impl Room {
     pub fn catch_up(&mut self, session: SessionKey, now: Instant) {
         let Some(&index) = self.seat_of.get(&session) else { return };
         let Some(lag) = self.seats[index].lag.take() else { return };
+        let lag = *lag;
         // The window is not flushed yet and will reach this session again; updates are idempotent.
         let prefix = self.seats[index].subscriber.prefix.clone();
         if let Some(state_vector) = lag.asked {
@@ -183,7 +184,7 @@ impl Room {
             self.counts.conflations += 1;
             seat.subscriber.outbox.post(Note::Lagging(seat.subscriber.session));
         }
-        seat.lag.get_or_insert_with(|| Lag { cursor: since, awareness: Vec::new(), asked: None })
+        seat.lag.get_or_insert_with(|| Box::new(Lag { cursor: since, awareness: Vec::new(), asked: None }))
     }
 
     /// The journal of changes is kept from the oldest point that somebody may still ask for.
@@ -245,7 +246,7 @@ impl Room {
 
 impl Seat {
     fn fall_behind(&mut self, cursor: Cursor, awareness: &[u64]) {
-        self.lag = Some(Lag { cursor, awareness: awareness.to_vec(), asked: None });
+        self.lag = Some(Box::new(Lag { cursor, awareness: awareness.to_vec(), asked: None }));
         self.subscriber.outbox.post(Note::Lagging(self.subscriber.session));
     }
 }

@@ -172,7 +172,8 @@ pub struct RoomCounts {
 
 struct Seat {
     subscriber: Subscriber,
-    lag: Option<Lag>,
+    /// Boxed: hardly anybody has one.
+    lag: Option<Box<Lag>>,
     touched: bool,
     /// When it was last sent awareness of its own.
     echoed_at: Option<Instant>,
