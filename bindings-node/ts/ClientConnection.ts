@@ -8,9 +8,10 @@ import type Document from './Document.ts'
 import { reasonOf } from './EngineEvents.ts'
 import type { SessionId } from './events.ts'
 import type { Hocuspocus } from './Hocuspocus.ts'
+import { IncomingMessage } from './IncomingMessage.ts'
 import { OutgoingMessage } from './OutgoingMessage.ts'
 import { getParameters } from './parameters.ts'
-import type { ConnectionConfiguration, onDisconnectPayload, WebSocketLike } from './types.ts'
+import { type ConnectionConfiguration, MessageType, type onDisconnectPayload, type WebSocketLike } from './types.ts'
 import { NativeSocket } from './upgrade.ts'
 
 /** Bytes of frames that wait for the engine to take them, of one socket. */
@@ -123,6 +124,8 @@ export class ClientConnection<Context = any> {
   deliver(frames: Uint8Array[]): void {
     const { websocket } = this
     for (const frame of frames) {
+      // Clients of 2.x fail at a message that they do not know.
+      if (this.#instance.endsSockets && endsSession(frame)) continue
       if (websocket.readyState === WsReadyStates.Closing || websocket.readyState === WsReadyStates.Closed) {
         this.handleClose()
         return
@@ -246,6 +249,13 @@ export class ClientConnection<Context = any> {
   deny(address: string, error: any): void {
     this.#engine.send(this.id, new OutgoingMessage(address).writePermissionDenied(reasonOf(error)).toUint8Array())
   }
+}
+
+/** Whether a frame is the message that a session is over. */
+function endsSession(frame: Uint8Array): boolean {
+  const message = new IncomingMessage(frame)
+  message.readVarString()
+  return message.readVarUint() === MessageType.CLOSE
 }
 
 /** What ws hands out may be an ArrayBuffer. */

@@ -90,6 +90,40 @@ test('2.13: edits without an origin are not stored', async (t) => {
   await until(() => stores === 1)
 })
 
+test('2.13: of two documents on one socket the server closes one', async (t) => {
+  const left = []
+  const instance = new v2.Hocuspocus({ quiet: true, async onAuthenticate({ token }) { return { user: token } }, async onDisconnect({ documentName }) { left.push(documentName) } })
+  const http = createServer()
+  const wss = new WebSocketServer({ server: http })
+  wss.on('connection', (ws, request) => { instance.handleConnection(ws, request) })
+  await new Promise((resolve) => http.listen(0, '127.0.0.1', resolve))
+  t.after(() => { wss.close(); http.close(); http.closeAllConnections() })
+  const { HocuspocusProviderWebsocket } = await import('provider-v2')
+  class Socket extends WebSocket {
+    constructor(url) {
+      super(url)
+      // As in browsers: a socket that is given up while it opens is no error.
+      this.on('error', () => {})
+    }
+  }
+  const websocketProvider = new HocuspocusProviderWebsocket({ url: `ws://127.0.0.1:${http.address().port}`, WebSocketPolyfill: Socket, initialDelay: 50 })
+  t.after(() => websocketProvider.destroy())
+  const [one, two] = await Promise.all(['one', 'two'].map((name) => provide(t, 2, undefined, { name, token: 'a', websocketProvider })))
+  // A message that the client does not know would be an error that nobody catches, and end this process.
+  instance.documents.get('one').getConnections()[0].close({ code: 4000, reason: 'over' })
+  await until(() => left.length === 1)
+  text(two).insert(0, 'goes on')
+  await until(() => instance.documents.get('two').getText('t').toString() === 'goes on')
+  assert.deepEqual([left, websocketProvider.status], [['one'], 'connected'])
+  // The last one takes the socket with it.
+  let event
+  websocketProvider.on('close', (closed) => { event = closed.event })
+  instance.documents.get('two').getConnections()[0].close({ code: 4000, reason: 'over' })
+  await until(() => event)
+  assert.deepEqual([event.code, event.reason], [4000, 'over'])
+  one.destroy()
+})
+
 test('3.4: new Server(configuration, options), and a handleConnection that listens itself', async (t) => {
   const seen = []
   const server = new v3.Server({ port: 0, address: '127.0.0.1', quiet: true, stopOnSignals: false, async onAuthenticate({ requestHeaders, connectionConfig }) { seen.push([typeof requestHeaders.host, connectionConfig.readOnly]) } }, { maxPayload: 1_000_000 })
