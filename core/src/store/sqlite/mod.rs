@@ -132,16 +132,22 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Takes rows out of the log, together with those of other documents.
+    /// Takes rows out of the log, together with those of other documents, for as long as there are some.
     fn fold_later(&self) {
         let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
-            tokio::time::sleep(FOLD_DELAY).await;
-            let Some(inner) = inner.upgrade() else { return };
-            if let Err(error) = inner.fold_all().await {
-                inner.folds.give_up();
-                let error = file::failed(&inner.path, error);
-                tracing::warn!(%error, "Rows that snapshots hold could not be taken out of the log; they are tried again after the next snapshot");
+            loop {
+                tokio::time::sleep(FOLD_DELAY).await;
+                let Some(inner) = inner.upgrade() else { return };
+                match inner.fold_all().await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => {
+                        let error = file::failed(&inner.path, error);
+                        tracing::warn!(%error, "Rows that snapshots hold could not be taken out of the log; they are tried again after the next snapshot");
+                        return;
+                    }
+                }
             }
         });
     }
@@ -194,12 +200,20 @@ impl SqliteStore {
 }
 
 impl Inner {
-    async fn fold_all(&self) -> Result<(), sqlx::Error> {
-        while let Some(piece) = self.folds.oldest() {
-            log::fold(&mut *self.writer.turn().await?, &piece.json, self.keep_log).await?;
-            self.folds.done(&piece);
+    /// Takes out all rows that snapshots hold; whether more came meanwhile.
+    async fn fold_all(&self) -> Result<bool, sqlx::Error> {
+        let _turn = self.folds.turn.lock().await;
+        for piece in self.folds.leave() {
+            if let Err(error) = self.fold(&piece).await {
+                self.folds.stayed();
+                return Err(error);
+            }
         }
-        Ok(())
+        Ok(self.folds.left())
+    }
+
+    async fn fold(&self, rows: &str) -> Result<(), sqlx::Error> {
+        log::fold(&mut *self.writer.turn().await?, rows, self.keep_log).await
     }
 }
 
