@@ -90,13 +90,9 @@ test-deploy: build ## The deployment files under real PM2 and nginx
 	cd server/tests/deploy && npm test --silent
 
 .PHONY: test-c
-test-c: build ## The C library: header, ABI, C programs bare and under sanitizers, both hosts with real providers
+test-c: build ## The C library: header, ABI, C programs bare, under sanitizers and valgrind, hosts with real providers
 	@$(TOOLS) node22 npm_ci server/tests/provider
-	bindings-c/test.sh header abi bare asan link hosts
-
-.PHONY: test-c-full
-test-c-full: test-c ## The same under valgrind and ThreadSanitizer
-	bindings-c/test.sh valgrind tsan
+	bindings-c/test.sh
 
 .PHONY: test-loss
 test-loss: build ## Kill the server and its database while clients type: nothing acknowledged is lost (short)

@@ -26,8 +26,13 @@ done
 if [ -n "${missing:-}" ]; then
     say "installing$missing"
     [ "$(id -u)" = 0 ] || { say "install$missing, or run this as root"; exit 1; }
+    export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086  # a list of names
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
+    apt-get install -qq -y --no-install-recommends $missing >/dev/null 2>&1 || {
+        # A fresh machine has no package lists.
+        apt-get update -qq
+        apt-get install -qq -y --no-install-recommends $missing >/dev/null
+    }
 fi
 
 say "building and installing"

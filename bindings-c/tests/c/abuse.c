@@ -71,37 +71,6 @@ static void debug_builds_find_handles_freed_twice(void) {
     aborts_with(free_copied_buffer_twice, "is freed as a fidibus_buffer, but is no live handle");
 }
 
-static void on_hook(void *env, const fidibus_event *event, fidibus_reply *reply) {
-    (void)event;
-    fidibus_hub **hub = env;
-    fidibus_hub_free(*hub);
-    *hub = NULL;
-    fidibus_reply_free(reply);
-}
-
-static atomic_int hub_gone;
-static void note_gone(void *env) {
-    (void)env;
-    atomic_store(&hub_gone, 1);
-}
-
-/* A hub that one of its own hooks frees: it ends on a thread of its own. */
-static void a_hook_may_free_its_hub(void) {
-    static fidibus_hub *hub;
-    fidibus_config *config = small_config();
-    fidibus_extension *extension = NULL;
-    OK(fidibus_extension_new("suicide", &hub, note_gone, &extension));
-    OK(fidibus_extension_on(extension, FIDIBUS_HOOK_ON_CONNECT, on_hook));
-    OK(fidibus_config_add_extension(config, extension));
-    fidibus_extension_free(extension);
-    hub = hub_of(config);
-    fidibus_connection *a = connect_to(hub, "/a");
-    OK(fidibus_connection_receive(a, STEP1, sizeof STEP1));
-    EVENTUALLY(atomic_load(&hub_gone) == 1);
-    EVENTUALLY((drain(a), fidibus_connection_receive(a, STEP1, sizeof STEP1)) == FIDIBUS_STATUS_CLOSED);
-    fidibus_connection_free(a);
-}
-
 /* Without descriptors there is no hub, and no crash. */
 static void short_resources_are_told(void) {
     pid_t child = fork();
@@ -123,6 +92,5 @@ static void short_resources_are_told(void) {
 int main(void) {
     RUN(debug_builds_find_handles_freed_twice);
     RUN(short_resources_are_told);
-    RUN(a_hook_may_free_its_hub);
     return 0;
 }

@@ -412,7 +412,39 @@ static void priorities_and_skipping(void) {
     fidibus_hub_free(hub);
 }
 
+static void free_the_hub(void *env, const fidibus_event *event, fidibus_reply *reply) {
+    (void)event;
+    fidibus_hub **hub = env;
+    fidibus_hub_free(*hub);
+    *hub = NULL;
+    fidibus_reply_free(reply);
+}
+
+static atomic_int hub_gone;
+static void note_gone(void *env) {
+    (void)env;
+    atomic_store(&hub_gone, 1);
+}
+
+/* A hub that one of its own hooks frees: it ends on a thread of its own. */
+static void a_hook_may_free_its_hub(void) {
+    static fidibus_hub *hub;
+    fidibus_config *config = small_config();
+    fidibus_extension *extension = NULL;
+    OK(fidibus_extension_new("suicide", &hub, note_gone, &extension));
+    OK(fidibus_extension_on(extension, FIDIBUS_HOOK_ON_CONNECT, free_the_hub));
+    OK(fidibus_config_add_extension(config, extension));
+    fidibus_extension_free(extension);
+    hub = hub_of(config);
+    fidibus_connection *a = connect_to(hub, "/a");
+    OK(fidibus_connection_receive(a, STEP1, sizeof STEP1));
+    EVENTUALLY(atomic_load(&hub_gone) == 1);
+    EVENTUALLY((drain(a), fidibus_connection_receive(a, STEP1, sizeof STEP1)) == FIDIBUS_STATUS_CLOSED);
+    fidibus_connection_free(a);
+}
+
 int main(void) {
+    RUN(a_hook_may_free_its_hub);
     RUN(every_hook_is_called);
     RUN(a_hook_refuses_a_token);
     RUN(a_hook_rejects_an_update);
