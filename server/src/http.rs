@@ -140,9 +140,14 @@ fn route(request: Request<Incoming>, socket: &Arc<Socket>) -> impl Future<Output
             return refusal;
         }
         if is_upgrade(request.headers()) {
+            // Counted first: whoever comes too often must not have tokens looked up either.
+            let place = match admit(&request, &socket) {
+                Ok(place) => place,
+                Err(refusal) => return refusal(),
+            };
             return match refuse_early(&request, &path, &socket).await {
                 Some(refusal) => refusal,
-                None => upgrade(request, &path, &socket),
+                None => upgrade(request, &path, &socket, place),
             };
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -175,10 +180,20 @@ async fn refused_by_hook(request: &Request<Incoming>, path: &str, socket: &Socke
     Box::pin(gate::ask_hooks(&front.hub, kind, &handshake(request, path, client_ip))).await
 }
 
+/// A place for one more WebSocket of the client's address, or what says that there is none.
+fn admit(request: &Request<Incoming>, socket: &Socket) -> Result<Option<Place>, fn() -> Answer> {
+    let front = &socket.front;
+    if matches!(socket.admission, Admission::Refused(_)) {
+        return Err(|| unavailable("too many connections"));
+    }
+    let client_ip = front.config.trusted_proxies.client_ip(socket.peer, request.headers());
+    front.admission.admit(client_ip, Instant::now()).map_err(|_| too_many as fn() -> Answer)
+}
+
 /// The no of `WS_AUTH_REJECT=http`, given before the handshake is answered.
 async fn refuse_early(request: &Request<Incoming>, path: &str, socket: &Socket) -> Option<Answer> {
     let front = &socket.front;
-    if !front.config.rejects_by_http || matches!(socket.admission, Admission::Refused(_)) {
+    if !front.config.rejects_by_http {
         return None;
     }
     let client_ip = front.config.trusted_proxies.client_ip(socket.peer, request.headers());
@@ -199,11 +214,8 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Answers a WebSocket handshake, and starts what serves the socket afterwards.
-fn upgrade(mut request: Request<Incoming>, path: &str, socket: &Arc<Socket>) -> Answer {
+fn upgrade(mut request: Request<Incoming>, path: &str, socket: &Arc<Socket>, place: Option<Place>) -> Answer {
     let front = &socket.front;
-    if matches!(socket.admission, Admission::Refused(_)) {
-        return unavailable("too many connections");
-    }
     if front.is_draining() {
         return unavailable("the server is shutting down");
     }
@@ -213,10 +225,6 @@ fn upgrade(mut request: Request<Incoming>, path: &str, socket: &Arc<Socket>) -> 
         return answer;
     };
     let client_ip = front.config.trusted_proxies.client_ip(socket.peer, request.headers());
-    let place = match front.admission.admit(client_ip, Instant::now()) {
-        Ok(place) => place,
-        Err(_) => return too_many(),
-    };
     let allowed = front.config.allowed_origins.allow(request.headers());
     let upgrade = hyper::upgrade::on(&mut request);
     if allowed {

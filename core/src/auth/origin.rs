@@ -24,9 +24,9 @@ impl OriginRule {
     pub fn allows(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()) else { return false };
         let origin = origin.to_ascii_lowercase();
-        let Some((_, authority)) = origin.split_once("://") else { return false };
+        let Some((scheme, authority)) = origin.split_once("://") else { return false };
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        if host.is_some_and(|host| host.eq_ignore_ascii_case(authority)) {
+        if host.is_some_and(|host| host.eq_ignore_ascii_case(authority)) && is_scheme_of(headers, scheme) {
             return true;
         }
         self.patterns.iter().any(|pattern| {
@@ -34,6 +34,17 @@ impl OriginRule {
             matches(pattern.as_bytes(), subject.as_bytes())
         })
     }
+}
+
+/// Whether a page with this scheme is as trusted as the request, by a proxy's word: whoever sits on the network can
+/// make up a page of `http://`, from which some browsers send cookies to `wss://`. Nobody who could forge that word
+/// is a browser.
+fn is_scheme_of(headers: &HeaderMap, scheme: &str) -> bool {
+    let Some(forwarded) = headers.get("x-forwarded-proto") else { return true };
+    // The first is the client's own.
+    let forwarded = forwarded.to_str().unwrap_or_default().split(',').next().unwrap_or_default().trim();
+    let is_secure = forwarded.eq_ignore_ascii_case("https") || forwarded.eq_ignore_ascii_case("wss");
+    !is_secure || scheme == "https"
 }
 
 fn origin_of(url: &str) -> String {
@@ -116,6 +127,22 @@ mod tests {
         }
         assert!(!rule.allows(&headers(None)));
         assert!(!OriginRule::default().allows(&headers(Some("https://draw.example"))));
+    }
+
+    #[test]
+    fn a_page_without_encryption_is_not_the_own_host_behind_a_proxy_with_it() {
+        let rule = OriginRule::default();
+        for (forwarded, origin, allowed) in [
+            ("https", "https://ws.example:3001", true),
+            ("https", "http://ws.example:3001", false),
+            ("HTTPS, http", "http://ws.example:3001", false),
+            ("wss", "http://ws.example:3001", false),
+            ("http", "http://ws.example:3001", true),
+        ] {
+            let mut headers = headers(Some(origin));
+            headers.insert("x-forwarded-proto", forwarded.parse().unwrap());
+            assert_eq!(rule.allows(&headers), allowed, "{forwarded} {origin}");
+        }
     }
 
     #[test]

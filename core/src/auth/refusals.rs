@@ -10,6 +10,8 @@ use super::throttle::{Throttle, ThrottleLimits};
 
 /// A token that nobody has is not looked up again for this long.
 const UNKNOWN_VALID: Duration = Duration::from_secs(5);
+/// Where there is no room for more, old ones are looked for this often.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Such tokens that are remembered.
 const UNKNOWN_MAX: usize = 10_000;
 
@@ -20,12 +22,14 @@ pub(super) struct Refusals(Mutex<Memory>);
 #[derive(Debug)]
 struct Memory {
     unknown: HashMap<Box<str>, Instant>,
+    /// When old ones were last thrown out, where there was no room.
+    swept: Option<Instant>,
     failures: Throttle,
 }
 
 impl Refusals {
     pub(super) fn new(limits: ThrottleLimits) -> Self {
-        Self(Mutex::new(Memory { unknown: HashMap::new(), failures: Throttle::new(limits) }))
+        Self(Mutex::new(Memory { unknown: HashMap::new(), swept: None, failures: Throttle::new(limits) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
@@ -41,9 +45,12 @@ impl Refusals {
 
     /// Nobody has this token.
     pub(super) fn remember_unknown(&self, token: &str, now: Instant) {
-        let unknown = &mut self.lock().unknown;
-        if unknown.len() >= UNKNOWN_MAX {
+        let Memory { unknown, swept, .. } = &mut *self.lock();
+        // Not at every token of a flood: each sweep looks at all of them.
+        let swept_lately = swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP_INTERVAL);
+        if unknown.len() >= UNKNOWN_MAX && !swept_lately {
             unknown.retain(|_, since| now.saturating_duration_since(*since) < UNKNOWN_VALID);
+            *swept = Some(now);
         }
         if unknown.len() < UNKNOWN_MAX {
             unknown.insert(token.into(), now);

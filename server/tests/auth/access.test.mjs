@@ -71,7 +71,7 @@ describe("per document", () => {
     await database.query("create table share (user_id text, document text, access text)");
     const server = await startServer(t, {
       ...environment, WS_AUTH_RECHECK_MS: "1000", WS_ACCESS_CACHE_MS: "300",
-      WS_ACCESS_QUERY: "select access from share where user_id = $user and document = $document;",
+      WS_ACCESS_QUERY: "select access from share where user_id = $user and document = $document -- what the owner gave",
     });
     const user = await auth.signUp();
     const share = (document, access) => database.query("insert into share values ($1, $2, $3)", [user.id, document, access]);
@@ -161,6 +161,21 @@ describe("refusals by HTTP", () => {
     assert.equal(await answer("/a%20b", { authorization: `Bearer ${user.token}` }), 403);
     assert.equal(await answer(`/room?token=${user.token}`), 101);
     assert.equal(await answer("/", { authorization: `Bearer ${user.token}` }), 101);
+  });
+});
+
+describe("refusals by HTTP, of whoever comes too often", () => {
+  test("tokens are not looked up beyond the limits of an address", async (t) => {
+    const server = await startServer(t, { ...environment, WS_AUTH_REJECT: "http", WS_MAX_CONNECTS_PER_MINUTE: "3" });
+    const answer = (token) =>
+      new Promise((done) => {
+        const socket = new WebSocket(`ws://127.0.0.1:${server.port}/room?token=${token}`);
+        socket.on("unexpected-response", (_, response) => (done(response.statusCode), socket.terminate()));
+        socket.on("error", () => {});
+      });
+    const answers = [];
+    for (let i = 0; i < 5; i++) answers.push(await answer(`guess${i}`));
+    assert.deepEqual(answers, [401, 401, 401, 429, 429]);
   });
 });
 

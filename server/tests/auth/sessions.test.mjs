@@ -197,6 +197,15 @@ for (const [index, installation] of installations.entries()) {
       assert.equal((await third.closed).code, 4205);
     });
 
+    test("connections that the database has ended cost nobody a login", async (t) => {
+      const user = await auth.signUp();
+      const headers = { authorization: `Bearer ${user.token}` };
+      await Promise.all(Array.from({ length: 20 }, () => knock(t, server, "/room", headers)));
+      const ended = await database.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'fidibus-auth' and datname = current_database()");
+      assert.ok(ended.length > 0);
+      assert.equal(await knock(t, server, "/room", headers), "open");
+    });
+
     test("with triggers the database tells at once", async (t) => {
       const listening = await launch({
         WS_AUTH: "better-auth", BETTER_AUTH_SECRET: secret, BETTER_AUTH_URL: auth.baseURL, DATABASE_URL: "memory:",

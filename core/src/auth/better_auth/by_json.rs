@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::super::identity::{SessionRow, UserRow};
-use super::tables::{BAN_EXPIRES, EXPIRES, IMPERSONATED_BY};
+use super::spelling::{BAN_EXPIRES, EXPIRES, IMPERSONATED_BY};
 
 pub(super) fn session(row: &Value) -> Option<SessionRow> {
     let session = &row["s"];

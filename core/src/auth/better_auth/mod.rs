@@ -9,9 +9,11 @@ mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod secret;
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "redis"))]
+mod spelling;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "postgres", feature = "sqlite", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod tables;
 
 pub use gather::GatheredSessions;

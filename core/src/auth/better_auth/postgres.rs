@@ -88,9 +88,21 @@ impl PostgresSessions {
         Ok(Columns(columns.collect::<Result<_, sqlx::Error>>()?))
     }
 
+    /// Asks over another connection where one turns out to be broken: after a restart of the database all in the pool
+    /// are, which shows only when they are used.
+    async fn fetch(&self, sql: &str, keys: &[&str]) -> Result<Vec<PgRow>, sqlx::Error> {
+        let mut left = self.pool.size();
+        loop {
+            let query = sqlx::query(AssertSqlSafe(sql.to_owned())).bind(keys);
+            match query.fetch_all(&self.pool).await {
+                Err(error) if left > 0 && is_broken_connection(&error) => left -= 1,
+                answer => return answer,
+            }
+        }
+    }
+
     async fn rows(&self, sql: &str, keys: &[&str]) -> Result<Vec<PgRow>, BoxError> {
-        let query = sqlx::query(AssertSqlSafe(sql.to_owned())).bind(keys);
-        match tokio::time::timeout(LOOKUP_MAX, query.fetch_all(&self.pool)).await {
+        match tokio::time::timeout(LOOKUP_MAX, self.fetch(sql, keys)).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) if is_no_id(&error) => Ok(Vec::new()),
             Ok(Err(error)) => {
@@ -99,6 +111,16 @@ impl PostgresSessions {
             }
             Err(elapsed) => Err(elapsed.into()),
         }
+    }
+}
+
+/// Whether the connection was at fault, and not the question.
+fn is_broken_connection(error: &sqlx::Error) -> bool {
+    const ADMIN_SHUTDOWN: &str = "57P01";
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code == ADMIN_SHUTDOWN),
+        _ => false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The names of Better Auth's tables, as they go into statements, and the columns that were found in them.
 
+pub(super) use super::spelling::{BAN_EXPIRES, EXPIRES, IMPERSONATED_BY};
+
 /// Better Auth's tables. Each name is quoted already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthTables {
@@ -79,10 +81,7 @@ impl Columns {
 /// The key set of an issuer that has no keys.
 pub(super) const NO_KEYS: &str = "{\"keys\":[]}";
 
-pub(super) const EXPIRES: [&str; 2] = ["expires_at", "expiresAt"];
 pub(super) const USER_ID: [&str; 2] = ["user_id", "userId"];
-pub(super) const BAN_EXPIRES: [&str; 2] = ["ban_expires", "banExpires"];
-pub(super) const IMPERSONATED_BY: [&str; 2] = ["impersonated_by", "impersonatedBy"];
 pub(super) const PUBLIC_KEY: [&str; 2] = ["public_key", "publicKey"];
 
 #[cfg(test)]

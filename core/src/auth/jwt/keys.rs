@@ -1,13 +1,13 @@
 //! The public keys of an issuer: fetched when they are first needed, kept for a while, fetched again when a
 //! token names a key that is not among them, but not as often as somebody can make such tokens up.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
-use tokio::sync::Mutex;
+use tokio::sync::Mutex as Turn;
 
 use super::super::BoxFuture;
 use crate::error::BoxError;
@@ -29,9 +29,13 @@ pub trait KeySource: Send + Sync + 'static {
     fn fetch(&self) -> BoxFuture<'_, Result<String, BoxError>>;
 }
 
-pub(super) struct KeyCache {
+pub(super) struct KeyCache(Arc<Shared>);
+
+struct Shared {
     source: Arc<dyn KeySource>,
     state: Mutex<State>,
+    /// Held over a fetch: whoever comes meanwhile wants its result, not a fetch of its own.
+    fetching: Arc<Turn<()>>,
 }
 
 #[derive(Default)]
@@ -43,36 +47,43 @@ struct State {
 
 impl KeyCache {
     pub(super) fn new(source: Arc<dyn KeySource>) -> Self {
-        Self { source, state: Mutex::default() }
+        Self(Arc::new(Shared { source, state: Mutex::default(), fetching: Arc::default() }))
     }
 
-    /// The key of an id; of a token without one the only key that there is.
+    /// The key of an id; of a token without one the only key that there is. A known key waits for nobody, or
+    /// tokens with made-up keys would hold up all others.
     ///
     /// # Errors
     /// The keys cannot be fetched, and there are no old ones that would do.
     pub(super) async fn find(&self, id: Option<&str>) -> Result<Option<Arc<Jwk>>, BoxError> {
-        // Held over the fetch: whoever comes meanwhile wants its result, not a fetch of its own.
-        let mut state = self.state.lock().await;
-        let now = Instant::now();
-        let age = |since: Option<Instant>| since.map(|since| now.saturating_duration_since(since));
-        let found = state.find(id);
-        let fresh = age(state.fetched).is_some_and(|age| age < VALID);
-        let just_tried = age(state.tried).is_some_and(|age| age < FETCH_INTERVAL);
-        let usable = age(state.fetched).is_some_and(|age| age < STALE_MAX);
-        if (found.is_some() && fresh) || (just_tried && usable) {
-            return Ok(found.filter(|_| usable));
+        if let Some(fresh) = self.0.lock().find_fresh(id, Instant::now()) {
+            return Ok(Some(fresh));
         }
-        if just_tried {
-            return Err("the keys could not be fetched a moment ago".into());
-        }
-        state.tried = Some(now);
-        match self.source.fetch().await.and_then(|text| parse(&text)) {
-            Ok(keys) => {
-                state.keys = keys;
-                state.fetched = Some(Instant::now());
-                Ok(state.find(id))
+        let turn = Arc::clone(&self.0.fetching).lock_owned().await;
+        {
+            let (mut state, now) = (self.0.lock(), Instant::now());
+            if let Some(known) = state.judge(id, now) {
+                return known;
             }
-            Err(error) if usable && found.is_some() => {
+            state.tried = Some(now);
+        }
+        let shared = Arc::clone(&self.0);
+        // A task of its own: the client that asked may go away, and others wait for the same keys.
+        let fetching = tokio::spawn(async move {
+            let fetched = shared.source.fetch().await.and_then(|text| parse(&text));
+            let fetched = fetched.map(|keys| {
+                let mut state = shared.lock();
+                (state.keys, state.fetched) = (keys, Some(Instant::now()));
+            });
+            drop(turn);
+            fetched
+        });
+        let fetched = fetching.await?;
+        let (state, now) = (self.0.lock(), Instant::now());
+        let found = state.find(id);
+        match fetched {
+            Ok(()) => Ok(found),
+            Err(error) if found.is_some() && state.is_usable(now) => {
                 tracing::warn!(%error, "The keys for JWTs cannot be fetched; going on with the old ones");
                 Ok(found)
             }
@@ -81,7 +92,34 @@ impl KeyCache {
     }
 }
 
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl State {
+    fn find_fresh(&self, id: Option<&str>, now: Instant) -> Option<Arc<Jwk>> {
+        is_younger(self.fetched, VALID, now).then(|| self.find(id)).flatten()
+    }
+
+    fn is_usable(&self, now: Instant) -> bool {
+        is_younger(self.fetched, STALE_MAX, now)
+    }
+
+    /// What can be said without a fetch, for now; `None`: it takes one.
+    fn judge(&self, id: Option<&str>, now: Instant) -> Option<Result<Option<Arc<Jwk>>, BoxError>> {
+        if let Some(fresh) = self.find_fresh(id, now) {
+            return Some(Ok(Some(fresh)));
+        }
+        let just_tried = is_younger(self.tried, FETCH_INTERVAL, now);
+        just_tried.then(|| match self.is_usable(now) {
+            true => Ok(self.find(id)),
+            false => Err("the keys could not be fetched a moment ago".into()),
+        })
+    }
+
     fn find(&self, id: Option<&str>) -> Option<Arc<Jwk>> {
         match id {
             Some(_) => self.keys.iter().find(|key| key.common.key_id.as_deref() == id).cloned(),
@@ -91,6 +129,10 @@ impl State {
             },
         }
     }
+}
+
+fn is_younger(since: Option<Instant>, age: Duration, now: Instant) -> bool {
+    since.is_some_and(|since| now.saturating_duration_since(since) < age)
 }
 
 fn parse(text: &str) -> Result<Vec<Arc<Jwk>>, BoxError> {
@@ -113,15 +155,13 @@ fn is_whole(key: &Jwk) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex as StdMutex;
-
     use super::*;
 
     const ONE: &str = r#"{"keys":[{"alg":"EdDSA","crv":"Ed25519","kty":"OKP","kid":"one","x":"Ou1dZUjW2HpmWyQKyVvOL0oRrhpFUDrUTbVjEBd4y6E"}]}"#;
     const TWO: &str = r#"{"keys":[{"alg":"EdDSA","crv":"Ed25519","kty":"OKP","kid":"two","x":"Ou1dZUjW2HpmWyQKyVvOL0oRrhpFUDrUTbVjEBd4y6E"}]}"#;
 
     /// Answers with the texts in turn, then fails.
-    struct Script(StdMutex<Vec<&'static str>>);
+    struct Script(Mutex<Vec<&'static str>>);
 
     impl KeySource for Script {
         fn fetch(&self) -> BoxFuture<'_, Result<String, BoxError>> {
@@ -132,11 +172,11 @@ mod tests {
 
     fn cache(mut texts: Vec<&'static str>) -> KeyCache {
         texts.reverse();
-        KeyCache::new(Arc::new(Script(StdMutex::new(texts))))
+        KeyCache::new(Arc::new(Script(Mutex::new(texts))))
     }
 
-    async fn forget_last_try(cache: &KeyCache) {
-        cache.state.lock().await.tried = None;
+    fn forget_last_try(cache: &KeyCache) {
+        cache.0.lock().tried = None;
     }
 
     #[tokio::test]
@@ -151,7 +191,7 @@ mod tests {
         let cache = cache(vec![ONE, TWO]);
         assert!(cache.find(Some("one")).await.unwrap().is_some());
         assert!(cache.find(Some("two")).await.unwrap().is_none(), "fetched again at once");
-        forget_last_try(&cache).await;
+        forget_last_try(&cache);
         assert!(cache.find(Some("two")).await.unwrap().is_some());
         assert!(cache.find(Some("one")).await.unwrap().is_none(), "the old key is gone");
     }
@@ -160,12 +200,54 @@ mod tests {
     async fn old_keys_bridge_an_outage_and_none_is_an_error() {
         let cache = cache(vec![ONE]);
         assert!(cache.find(None).await.unwrap().is_some());
-        cache.state.lock().await.fetched = Instant::now().checked_sub(VALID * 2);
-        forget_last_try(&cache).await;
+        cache.0.lock().fetched = Instant::now().checked_sub(VALID * 2);
+        forget_last_try(&cache);
         assert!(cache.find(Some("one")).await.unwrap().is_some());
-        forget_last_try(&cache).await;
+        forget_last_try(&cache);
         assert!(cache.find(Some("two")).await.is_err());
-        cache.state.lock().await.fetched = Instant::now().checked_sub(STALE_MAX * 2);
+        cache.0.lock().fetched = Instant::now().checked_sub(STALE_MAX * 2);
         assert!(cache.find(Some("one")).await.is_err());
+    }
+
+    /// Answers the first question at once, and every further one when it is told to.
+    struct Slow(Mutex<Option<&'static str>>, Arc<tokio::sync::Notify>);
+
+    impl KeySource for Slow {
+        fn fetch(&self) -> BoxFuture<'_, Result<String, BoxError>> {
+            let first = self.0.lock().unwrap().take();
+            Box::pin(async move {
+                match first {
+                    Some(text) => Ok(text.to_owned()),
+                    None => {
+                        self.1.notified().await;
+                        Ok(TWO.to_owned())
+                    }
+                }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_known_key_does_not_wait_for_made_up_ones() {
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let cache = Arc::new(KeyCache::new(Arc::new(Slow(Mutex::new(Some(ONE)), Arc::clone(&gate)))));
+        assert!(cache.find(Some("one")).await.unwrap().is_some());
+        forget_last_try(&cache);
+        let asking = Arc::clone(&cache);
+        let asking = tokio::spawn(async move { asking.find(Some("made-up")).await.unwrap() });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let known = tokio::time::timeout(Duration::from_secs(2), cache.find(Some("one"))).await;
+        assert!(known.unwrap().unwrap().is_some());
+        gate.notify_one();
+        assert!(asking.await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_asks_and_goes_away_does_not_take_the_keys_along() {
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let cache = KeyCache::new(Arc::new(Slow(Mutex::new(None), Arc::clone(&gate))));
+        assert!(tokio::time::timeout(Duration::from_millis(20), cache.find(Some("two"))).await.is_err());
+        gate.notify_one();
+        assert!(cache.find(Some("two")).await.unwrap().is_some());
     }
 }

@@ -86,8 +86,10 @@ pub(super) fn document_query(query: &str) -> String {
     // to a UUID; with it the query can cast on (`$user::uuid`).
     let query = query.trim().trim_end_matches(';');
     let query = query.replace("$document", "$2::text").replace("$user", "$1::text");
+    // On a line of its own, since the query may end in a comment.
     format!(
-        "select q.answer::text from ({query}) as q(answer)
+        "select q.answer::text from ({query}
+         ) as q(answer)
          where $1::text is not null and $2::text is not null limit 1"
     )
 }
