@@ -178,6 +178,18 @@ impl Engine {
         self.hub.send(ConnectionId(connection as u64), Bytes::copy_from_slice(frame))
     }
 
+    /// Sends a frame to a socket in the order of what a document sends to it.
+    #[napi]
+    pub fn send_after(&self, document: u32, connection: f64, frame: &[u8]) {
+        let (hub, frame) = (self.hub.clone(), Bytes::copy_from_slice(frame));
+        if let Some(document) = self.document(document) {
+            document.queue(frame.len(), move |_, _| {
+                // A socket that is gone misses nothing.
+                let _ = hub.send(ConnectionId(connection as u64), frame);
+            });
+        }
+    }
+
     /// Closes a socket.
     #[napi]
     pub fn close_socket(&self, connection: f64, code: u16, reason: String) {

@@ -19,7 +19,7 @@ use crate::runtime::runtime;
 
 /// A busy server wakes JavaScript this often for changes that only hooks are told of: a wake costs more than the
 /// call of a hook.
-const TOLD_WITHIN: Duration = Duration::from_millis(4);
+const TOLD_WITHIN: Duration = Duration::from_millis(8);
 /// And this often where JavaScript keeps a copy, so that the copy is hardly older than what clients have.
 const COPIED_WITHIN: Duration = Duration::from_millis(1);
 

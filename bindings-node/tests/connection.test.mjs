@@ -132,3 +132,18 @@ test('a client that reconnects after the server went away', async (t) => {
   const next = await serve(t, { ...configuration, port })
   await until(() => next.hocuspocus.documents.get('notes')?.getText('t').toString() === 'ab', 'the offline edit')
 })
+
+test('send and sendStateless keep their order', async (t) => {
+  const server = await serve(t)
+  const got = []
+  const provider = await connect(t, server, { onStateless: ({ payload }) => got.push(Number(payload)) })
+  const [connection] = server.hocuspocus.documents.get('notes').getConnections()
+  const numbers = Array.from({ length: 60 }, (_, index) => index)
+  for (const number of numbers) {
+    if (number % 2 === 0) connection.sendStateless(String(number))
+    else connection.send(new hocuspocus.OutgoingMessage(connection.messageAddress).writeStateless(String(number)).toUint8Array())
+  }
+  await until(() => got.length === numbers.length)
+  assert.deepEqual(got, numbers)
+  assert.ok(provider.synced)
+})

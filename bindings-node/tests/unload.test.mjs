@@ -87,3 +87,20 @@ test('documents come and go many times without loss', async (t) => {
     if (round % 2) await until(() => server.hocuspocus.getDocumentsCount() === 0)
   }
 })
+
+test('unloadingDocuments holds who is on the way out; a second call waits for the same', async (t) => {
+  const [asked, go] = [gate(), gate()]
+  const server = await serve(t, { async beforeUnloadDocument() { asked.open(); await go.promise } })
+  const direct = await server.hocuspocus.openDirectConnection('notes')
+  const { document } = direct
+  assert.equal(document.directConnectionsCount, 1)
+  const ended = direct.disconnect()
+  await asked.promise
+  assert.deepEqual([...server.hocuspocus.unloadingDocuments.keys()], ['notes'])
+  assert.equal(document.directConnectionsCount, 0)
+  const again = server.hocuspocus.unloadDocument(document)
+  go.open()
+  await Promise.all([ended, again])
+  assert.equal(server.hocuspocus.unloadingDocuments.size, 0)
+  assert.equal(server.hocuspocus.getDocumentsCount(), 0)
+})

@@ -54,6 +54,9 @@ export class ClientConnection<Context = any> {
 
   readonly sessions = new Map<number, Session<Context>>()
 
+  /** Sessions that were closed here, until the engine has handled what they sent before. */
+  readonly closing = new Map<number, Session<Context>>()
+
   readonly websocket: WebSocketLike
 
   #closed = false
@@ -196,6 +199,7 @@ export class ClientConnection<Context = any> {
     this.#listen(connection, entered, document)
     connection.onClose(() => {
       this.sessions.delete(session.number)
+      this.closing.set(session.number, entered)
     })
     return connection
   }

@@ -146,8 +146,10 @@ export class Connection<Context = any> {
       this.close()
       return
     }
-    if (this.#native) {
-      this.#native.engine.send(this.#native.session.connection, message)
+    const link = this.document[LINK]
+    if (this.#native && link) {
+      // Through the room, as stateless messages go: what is sent arrives in the order in which it was sent.
+      this.#native.engine.sendAfter(link.id, this.#native.session.connection, message)
       return
     }
     try {
@@ -160,7 +162,6 @@ export class Connection<Context = any> {
   sendStateless(payload: string): void {
     const link = this.document[LINK]
     if (this.#native && link && this.webSocket.readyState === WsReadyStates.Open) {
-      // Through the room, as broadcasts go: messages arrive in the order in which they were sent.
       const { engine, session } = this.#native
       engine.broadcast(link.id, payload, [session.connection, session.number])
       return
@@ -176,8 +177,7 @@ export class Connection<Context = any> {
   close(event?: CloseEvent): void {
     if (!this.document.hasConnection(this)) return
     const link = this.document[LINK]
-    // The engine lets the document go although this one is still in its room.
-    if (this.#native && link) link.leaving += 1
+    if (this.#native && link) link.depart(this.#native.session, this)
     this.#leave(event)
     const reason = event?.reason ?? 'Server closed the connection'
     if (this.#native) {

@@ -169,10 +169,7 @@ export class Document extends Doc {
   // Connections
 
   addConnection(connection: Connection): Document {
-    const entry = { clients: new Set() }
-    // Where older majors have it, for `fidibus/v3` and `fidibus/v2`.
-    Object.defineProperty(entry, 'connection', { value: connection, enumerable: false })
-    this.connections.set(connection, entry)
+    this.connections.set(connection, { clients: new Set() })
     return this
   }
 
@@ -181,9 +178,9 @@ export class Document extends Doc {
   }
 
   removeConnection(connection: Connection): Document {
-    const clients = this.connections.get(connection)?.clients
+    const clients = this.getClients(connection)
     // The engine removes what a session of its own leaves.
-    if (clients !== undefined && clients.size > 0 && !connection.isNative) {
+    if (clients.size > 0 && !connection.isNative) {
       removeAwarenessStates(this.awareness, [...clients], null)
     }
     this.connections.delete(connection)
@@ -226,9 +223,9 @@ export class Document extends Doc {
   #awarenessUpdated({ added, updated, removed }: AwarenessUpdate, origin: unknown): void {
     const changed = added.concat(updated, removed)
     if (isTransactionOrigin(origin) && origin.source === 'connection') {
-      const clients = this.connections.get(origin.connection)?.clients
-      for (const client of added) clients?.add(client)
-      for (const client of removed) clients?.delete(client)
+      const clients = this.getClients(origin.connection)
+      for (const client of added) clients.add(client)
+      for (const client of removed) clients.delete(client)
     }
     const link = this[LINK]
     if (link !== undefined) {
@@ -271,7 +268,8 @@ export class Document extends Doc {
     let last: { address: string; message: Uint8Array } | undefined
     for (const connection of this.getConnections()) {
       if (filter !== undefined && !filter(connection)) continue
-      const address = connection.messageAddress
+      // Fake connections of programs may have none.
+      const address = connection.messageAddress ?? this.name
       if (last?.address !== address) last = { address, message: encode(address) }
       connection.send(last.message)
     }

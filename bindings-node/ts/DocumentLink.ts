@@ -6,11 +6,15 @@ import { applyUpdate, type Doc, encodeStateVector, type Transaction } from 'yjs'
 import type { Engine } from './addon.ts'
 import type Connection from './Connection.ts'
 import type Document from './Document.ts'
+import { keyOf, type SessionId } from './events.ts'
 
 /** The inner fields of a Y.Doc that everything that looks at content goes through. */
 type Inner = 'store' | 'share' | '_transactionCleanups'
 
 const EMPTY_UPDATE_BYTES = 2
+
+/** A document that is read and never changed is not stored either, and its readers come and go. */
+const DEPARTED_MAX = 256
 
 /** How the server gives a document its engine. */
 export const LINK = Symbol('fidibus.link')
@@ -24,8 +28,8 @@ export class DocumentLink {
   /** The latest change that JavaScript made and that is to be stored. */
   lastLocal: { origin: unknown; at: number } | undefined
 
-  /** Connections that left since the last store: one of them may be the author of the last change. */
-  readonly departed = new Map<string, Connection>()
+  /** Connections that left since the last store, the latest: one of them may be the author of a change to come. */
+  readonly #departed = new Map<string, Connection>()
 
   onAwarenessCreated: (awareness: Awareness) => void = () => {}
 
@@ -53,6 +57,31 @@ export class DocumentLink {
     this.#engine = engine
     this.id = id
     this.#stored = stored
+  }
+
+  /** A connection that is closed here is in the room until the engine has handled what it sent. */
+  depart(session: SessionId, connection: Connection): void {
+    // The engine lets the document go although this one is still in its room.
+    this.leaving += 1
+    this.departed(session, connection)
+  }
+
+  departed(session: SessionId, connection: Connection): void {
+    this.#departed.set(keyOf(session), connection)
+    if (this.#departed.size <= DEPARTED_MAX) return
+    for (const oldest of this.#departed.keys()) {
+      this.#departed.delete(oldest)
+      return
+    }
+  }
+
+  findDeparted(session: SessionId | undefined): Connection | undefined {
+    return session && this.#departed.get(keyOf(session))
+  }
+
+  /** Stored: who left before is nobody's author any more. */
+  forgetDeparted(): void {
+    this.#departed.clear()
   }
 
   get touched(): boolean {

@@ -131,8 +131,15 @@ export class EngineEvents {
     return client && session && { client, session }
   }
 
+  /** Who sent something, also where it was closed meanwhile. */
+  #connectionOf(id: SessionId | undefined): Connection | undefined {
+    if (id === undefined) return undefined
+    const client = this.sockets.get(id.connection)
+    return (client?.sessions.get(id.number) ?? client?.closing.get(id.number))?.connection
+  }
+
   #origin(id: SessionId | undefined, document: Document): unknown {
-    const connection = this.#find(id)?.session.connection ?? document[LINK]?.departed.get(keyOf(id))
+    const connection = this.#connectionOf(id) ?? document[LINK]?.findDeparted(id)
     return connection === undefined ? { source: 'redis' } : { source: 'connection', connection }
   }
 
@@ -167,7 +174,7 @@ export class EngineEvents {
 
   #stateless(id: number, author: SessionId | undefined, payload: string): void {
     const document = this.documents.get(id)
-    const connection = this.#find(author)?.session.connection
+    const connection = this.#connectionOf(author)
     if (!document || !connection) return
     void connection.callbacks.statelessCallback({ connection, documentName: document.name, document, payload })
   }
@@ -244,11 +251,15 @@ export class EngineEvents {
     const found = this.#find(id)
     const connection = found?.session.connection
     if (connection !== undefined && connection.document === document) {
-      document?.[LINK]?.departed.set(keyOf(id), connection)
+      document?.[LINK]?.departed(id, connection)
       const news = connection.left()
       if (found) this.#forget(found.client)
-      if (news) return
+      if (news) {
+        found?.client.closing.delete(id.number)
+        return
+      }
     }
+    this.sockets.get(id.connection)?.closing.delete(id.number)
     found?.client.sessions.delete(id.number)
     if (found) this.#forget(found.client)
     const link = document?.[LINK]
@@ -280,7 +291,7 @@ export class EngineEvents {
   }
 
   #gate(ticket: number, id: SessionId | undefined, ask: (connection: Connection) => Promise<any>): void {
-    const connection = this.#find(id)?.session.connection
+    const connection = this.#connectionOf(id)
     if (connection === undefined) return this.engine.yes(ticket, false)
     ask(connection).then(
       () => this.engine.yes(ticket, false),
@@ -306,7 +317,7 @@ export class EngineEvents {
       if (state === null) gone.push(client)
       else states.set(client, state)
     }
-    const connection = this.#find(id)?.session.connection
+    const connection = this.#connectionOf(id)
     const answer = () => {
       const clients = [...states.keys(), ...gone.filter((client) => !states.has(client))]
       const texts = clients.map((client) => JSON.stringify(states.get(client) ?? null))
@@ -329,9 +340,4 @@ export class EngineEvents {
 /** What a client is told of an error that refuses it. */
 export function reasonOf(error: any): string {
   return String((error || Forbidden).reason ?? DENIED)
-}
-
-/** Sessions as keys of a map. */
-export function keyOf(id: SessionId | undefined): string {
-  return id === undefined ? '' : `${id.connection}/${id.number}`
 }

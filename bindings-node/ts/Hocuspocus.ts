@@ -130,7 +130,7 @@ export class Hocuspocus<Context = any> {
     const sockets = new Set<string>()
     let direct = 0
     for (const document of this.documents.values()) {
-      for (const connection of document.connections.keys()) sockets.add(connection.socketId)
+      for (const connection of document.getConnections()) sockets.add(connection.socketId)
       direct += document.directConnectionsCount
     }
     return sockets.size + direct
@@ -397,6 +397,11 @@ export class Hocuspocus<Context = any> {
     }
   }
 
+  /** Older majors have a class of their own. */
+  protected newDocument(...given: ConstructorParameters<typeof Document>): Document {
+    return new Document(...given)
+  }
+
   async loadDocument(
     documentName: string,
     request: Request,
@@ -417,11 +422,8 @@ export class Hocuspocus<Context = any> {
     }
     const yDocOptions = await this.hooks('onCreateDocument', { ...common })
     const { flushDelay, flushMaxBytes } = this.configuration
-    const document = new Document(
-      documentName,
-      { ...this.configuration.yDocOptions, ...yDocOptions },
-      { flushDelay, flushMaxBytes, [LINK]: link },
-    )
+    const options = { ...this.configuration.yDocOptions, ...yDocOptions }
+    const document = this.newDocument(documentName, options, { flushDelay, flushMaxBytes, [LINK]: link })
     const payload = { ...common, document }
     try {
       await this.hooks('onLoadDocument', payload, (loaded: unknown) => {

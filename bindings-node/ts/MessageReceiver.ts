@@ -38,11 +38,7 @@ export class MessageReceiver {
       case MessageType.SyncReply: {
         message.writeVarUint(MessageType.Sync)
         await this.readSyncMessage(message, document, connection, reply, type !== MessageType.SyncReply)
-        if (message.length > answerBytes + 1) {
-          const answer = message.toUint8Array()
-          if (reply) reply(answer)
-          else connection?.send(answer)
-        }
+        this.answer(answerBytes, connection, reply)
         break
       }
       case MessageType.Awareness:
@@ -77,7 +73,16 @@ export class MessageReceiver {
     }
   }
 
-  #origin(connection?: Connection): TransactionOrigin {
+  /** Sends what was written to the message behind its first bytes. */
+  protected answer(startBytes: number, connection?: Connection, reply?: Reply): void {
+    const { message } = this
+    if (message.length <= startBytes + 1) return
+    const answer = message.toUint8Array()
+    if (reply) reply(answer)
+    else connection?.send(answer)
+  }
+
+  protected originOf(connection?: Connection): TransactionOrigin {
     if (connection) return { source: 'connection', connection }
     return this.defaultTransactionOrigin ?? { source: 'local' }
   }
@@ -94,7 +99,7 @@ export class MessageReceiver {
 
   /** Hooks see the states as a map that they may change; what is left of it is applied. */
   async #awareness(document: Document, connection?: Connection): Promise<void> {
-    const origin = this.#origin(connection)
+    const origin = this.originOf(connection)
     let update = this.message.readVarUint8Array()
     const scratchDoc = new Y.Doc()
     const scratch = new Awareness(scratchDoc)
@@ -120,6 +125,19 @@ export class MessageReceiver {
     if (connection) {
       await connection.callbacks.beforeSync(connection, { type, payload: message.peekVarUint8Array() })
     }
+    this.step(type, document, connection, reply, requestFirstSync)
+    return type
+  }
+
+  /** One step of the sync protocol, whose kind was read. */
+  protected step(
+    type: number,
+    document: Document,
+    connection?: Connection,
+    reply?: Reply,
+    requestFirstSync = true,
+  ): void {
+    const { message } = this
     const address = connection?.messageAddress ?? document.name
     switch (type) {
       case messageYjsSyncStep1: {
@@ -140,7 +158,7 @@ export class MessageReceiver {
             type === messageYjsSyncStep2 &&
             Y.snapshotContainsUpdate(Y.snapshot(document), message.readVarUint8Array())
         } else {
-          readUpdate(message.decoder, document, this.#origin(connection))
+          readUpdate(message.decoder, document, this.originOf(connection))
         }
         connection?.send(new OutgoingMessage(address).writeSyncStatus(saved).toUint8Array())
         break
@@ -148,7 +166,6 @@ export class MessageReceiver {
       default:
         throw new Error(`Received a message with an unknown type: ${type}`)
     }
-    return type
   }
 
   applyQueryAwarenessMessage(document: Document, connection?: Connection, reply?: Reply): void {

@@ -3,7 +3,7 @@
 import { SkipFurtherHooksError } from '@hocuspocus/common'
 import type Document from './Document.ts'
 import { LINK, type DocumentLink } from './DocumentLink.ts'
-import { type EngineEvents, keyOf } from './EngineEvents.ts'
+import type { EngineEvents } from './EngineEvents.ts'
 import type { Hocuspocus } from './Hocuspocus.ts'
 import { contextOf } from './origins.ts'
 import type { onStoreDocumentPayload } from './types.ts'
@@ -36,7 +36,7 @@ export class Saving {
     const link = document[LINK] as DocumentLink
     const [, , connection, number] = this.#events()?.engine.changes(link.id) ?? [0, 0, 0, 0]
     const author = this.#events()?.sockets.get(connection)?.sessions.get(number)?.connection
-    const found = author ?? link.departed.get(keyOf({ connection, number }))
+    const found = author ?? link.findDeparted({ connection, number })
     const origin = found === undefined ? { source: 'redis' } : { source: 'connection', connection: found }
     return {
       instance: this.#instance,
@@ -76,7 +76,7 @@ export class Saving {
         // Before the hooks read the document: a change from now on is another store.
         if (link) this.#events()?.engine.rearm(link.id)
         const told = payload()
-        link?.departed.clear()
+        link?.forgetDeparted()
         await this.#instance.hooks('onStoreDocument', told)
         await this.#instance.hooks('afterStoreDocument', told)
       })

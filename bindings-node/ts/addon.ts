@@ -37,6 +37,7 @@ export interface Engine {
   receive(connection: number, frame: Uint8Array): boolean
   gone(connection: number): void
   send(connection: number, frame: Uint8Array): boolean
+  sendAfter(document: number, connection: number, frame: Uint8Array): void
   closeSocket(connection: number, code: number, reason: string): void
   closeSession(connection: number, number: number, code: number, reason: string): void
   setReadOnly(document: number, connection: number, number: number, readOnly: boolean): void

@@ -14,6 +14,20 @@ type Quiet = () => number
 
 const WAITING = Promise.resolve()
 
+/** A timer may be this part of the debounce late. */
+const LATE = 1 / 50
+
+/**
+ * Of many documents that change all the time, each would wake the process at a time of its own; rounded up they come due
+ * together. The first timer of a document is exact.
+ */
+function together(rest: number, debounce: number): number {
+  const step = Math.floor(debounce * LATE)
+  if (step <= 1) return rest
+  const now = Date.now()
+  return Math.ceil((now + rest) / step) * step - now
+}
+
 export const useDebounce = () => {
   const timers = new Map<string, Timer>()
   const running = new Map<string, Promise<any>>()
@@ -60,7 +74,7 @@ export const useDebounce = () => {
       const unheard = Math.min(debounce - (timer.quiet?.() ?? debounce), start + maxDebounce - Date.now())
       const rest = Math.max(timer.due - Date.now(), unheard)
       if (rest <= 0) return run(id, timer.func)
-      timer.timeout = setTimeout(fire, rest)
+      timer.timeout = setTimeout(fire, together(rest, debounce))
     }
     timers.set(id, { start, timeout: setTimeout(fire, debounce), due, quiet, func })
     return WAITING

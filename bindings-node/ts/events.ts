@@ -6,6 +6,11 @@ export interface SessionId {
   number: number
 }
 
+/** Sessions as keys of a map. */
+export function keyOf(id: SessionId): string {
+  return `${id.connection}/${id.number}`
+}
+
 /** Reads batches of events in a buffer, field by field. */
 export class EventReader {
   readonly #bytes: Buffer

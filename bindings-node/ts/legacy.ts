@@ -4,6 +4,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { ClientConnection } from './ClientConnection.ts'
 import { Hocuspocus } from './Hocuspocus.ts'
+import { LegacyDocument } from './LegacyDocument.ts'
 import { type HookName, isTransactionOrigin, type WebSocketLike } from './types.ts'
 import { nodeRequest, webRequest } from './upgrade.ts'
 
@@ -37,6 +38,10 @@ export class LegacyHocuspocus<Context = any> extends Hocuspocus<Context> {
       adapted.socketId = connection?.socketId ?? ''
     }
     return adapted
+  }
+
+  protected override newDocument(...given: ConstructorParameters<typeof LegacyDocument>): LegacyDocument {
+    return new LegacyDocument(...given)
   }
 
   /** Edits without an origin were not stored. */

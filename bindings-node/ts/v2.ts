@@ -11,7 +11,8 @@ import type { Hocuspocus as Current } from './Hocuspocus.ts'
 import { has } from './hooks.ts'
 import type { IncomingMessage } from './IncomingMessage.ts'
 import { LegacyHocuspocus } from './legacy.ts'
-import { MessageReceiver as CurrentReceiver } from './MessageReceiver.ts'
+import { LegacyDocument } from './LegacyDocument.ts'
+import { LegacyMessageReceiver } from './LegacyMessageReceiver.ts'
 import { Server as HttpServer, type ServerConfiguration } from './Server.ts'
 import type { HookName, HookPayloadByName } from './types.ts'
 import type { WebSocketOptions } from './upgrade.ts'
@@ -19,7 +20,6 @@ import type { WebSocketOptions } from './upgrade.ts'
 export * from './Connection.ts'
 export * from './Debugger.ts'
 export * from './debounce.ts'
-export * from './Document.ts'
 export * from './IncomingMessage.ts'
 export * from './OutgoingMessage.ts'
 export { FidibusPostgres, FidibusSqlite } from './stores.ts'
@@ -37,6 +37,18 @@ const CONFIGURING: ReadonlySet<HookName> = new Set([
   'connected',
 ])
 
+type DocumentArguments = ConstructorParameters<typeof LegacyDocument>
+
+/** The logger came before the options. */
+export class Document extends LegacyDocument {
+  logger: Debugger | undefined
+
+  constructor(name: string, logger?: Debugger, yDocOptions?: object, options?: DocumentArguments[2]) {
+    super(name, yDocOptions, options)
+    this.logger = logger
+  }
+}
+
 class Front<Context> extends HttpServer<Context> {
   protected override createHocuspocus(): Current<Context> {
     return (this.configuration as unknown as { instance: Current<Context> }).instance
@@ -44,11 +56,11 @@ class Front<Context> extends HttpServer<Context> {
 }
 
 /** The logger came before the origin, and the origin could be anything. */
-export class MessageReceiver extends CurrentReceiver {
+export class MessageReceiver extends LegacyMessageReceiver {
   logger: Debugger
 
   constructor(message: IncomingMessage, logger: Debugger, defaultTransactionOrigin?: unknown) {
-    super(message, defaultTransactionOrigin as CurrentReceiver['defaultTransactionOrigin'])
+    super(message, defaultTransactionOrigin as LegacyMessageReceiver['defaultTransactionOrigin'])
     this.logger = logger
   }
 }
@@ -110,6 +122,10 @@ export class Hocuspocus<Context = any> extends LegacyHocuspocus<Context> {
     adapted.connection = payload.connectionConfig
     if (adapted.connection) adapted.connection.requiresAuthentication = this.requiresAuthentication
     return adapted
+  }
+
+  protected override newDocument(...[name, yDocOptions, options]: DocumentArguments): LegacyDocument {
+    return new Document(name, this.debugger, yDocOptions, options)
   }
 
   async listen(

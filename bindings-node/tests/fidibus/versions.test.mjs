@@ -3,6 +3,10 @@
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { test } from 'node:test'
+import * as encoding from 'lib0/encoding'
+import * as stock2 from 'server-v2'
+import * as stock3 from 'server-v3'
+import { Awareness } from 'y-protocols/awareness'
 import * as Y from 'yjs'
 import WebSocket, { WebSocketServer } from 'ws'
 import * as v2 from '../../dist/v2.js'
@@ -142,4 +146,70 @@ test('3.4: new Server(configuration, options), and a handleConnection that liste
   text(ada).insert(0, 'x')
   await until(() => text(bob).toString() === 'x')
   assert.deepEqual(seen.slice(1), ['/a', '/b'])
+})
+
+/** What an older package does with connections made by hand, by its constructors. */
+const majors = [
+  ['2.15', v2, stock2, (major, name) => new major.Document(name, undefined, {}), (major, message, origin) => new major.MessageReceiver(message, new major.Debugger(), origin)],
+  ['3.4', v3, stock3, (major, name) => new major.Document(name, {}), (major, message, origin) => new major.MessageReceiver(message, origin)],
+]
+
+for (const [name, ours, stock, documentOf, receiverOf] of majors) {
+  for (const [whose, major] of [['ours', ours], ['stock', stock]]) {
+    test(`${name}, ${whose}: connections by their sockets`, () => {
+      const document = documentOf(major, 'notes')
+      const [one, two] = [{ readyState: 1, send() {}, close() {} }, { readyState: 1, send() {}, close() {} }]
+      const connections = [one, two].map((webSocket) => ({ webSocket, send() {} }))
+      for (const connection of connections) document.addConnection(connection)
+      assert.deepEqual([...document.connections.keys()], [one, two])
+      assert.deepEqual([...document.connections.values()].map(({ connection }) => connection), connections)
+      assert.deepEqual(document.getConnections(), connections)
+      assert.ok(document.getClients(one) instanceof Set)
+      document.removeConnection(connections[0])
+      assert.deepEqual([document.hasConnection(connections[0]), document.hasConnection(connections[1])], [false, true])
+      assert.deepEqual([...document.connections.keys()], [two])
+      document.destroy()
+    })
+
+    test(`${name}, ${whose}: what a receiver applies is there when it returns`, () => {
+      const document = documentOf(major, 'notes')
+      const [source, origins, answers] = [new Y.Doc(), [], []]
+      source.getText('t').insert(0, 'x')
+      document.on('update', (_update, origin) => origins.push(origin))
+      const receive = (message) => {
+        const incoming = new major.IncomingMessage(message.toUint8Array())
+        incoming.readVarString()
+        incoming.writeVarString('notes')
+        receiverOf(major, incoming, 'mine').apply(document, undefined, (answer) => answers.push(answer))
+      }
+      const step2 = new major.OutgoingMessage('notes').createSyncMessage()
+      encoding.writeVarUint(step2.encoder, 1)
+      encoding.writeVarUint8Array(step2.encoder, Y.encodeStateAsUpdate(source))
+      receive(step2)
+      assert.equal(document.getText('t').toString(), 'x')
+      assert.deepEqual(origins, ['mine'])
+      receive(new major.OutgoingMessage('notes').createSyncMessage().writeFirstSyncStepFor(new Y.Doc()))
+      assert.equal(answers.length, 2)
+      const awareness = new Awareness(new Y.Doc())
+      awareness.setLocalState({ name: 'ada' })
+      receive(new major.OutgoingMessage('notes').createAwarenessUpdateMessage(awareness))
+      assert.equal(document.awareness.getStates().size, 1)
+      awareness.destroy()
+      document.destroy()
+    })
+  }
+}
+
+test('3.4: connections of a server by their sockets', async (t) => {
+  const server = new v3.Server({ port: 0, address: '127.0.0.1', quiet: true, stopOnSignals: false })
+  await server.listen()
+  endAfter(t, server)
+  await provide(t, 3, server.webSocketURL, { token: 'a' })
+  const document = server.hocuspocus.documents.get('notes')
+  const [[socket, { connection }]] = document.connections
+  assert.equal(socket, connection.webSocket)
+  assert.ok(document.hasConnection(connection))
+  assert.equal(server.hocuspocus.getConnectionsCount(), 1)
+  connection.close()
+  assert.equal(document.connections.size, 0)
 })
