@@ -318,3 +318,18 @@ fn memory_stays_near_the_encoded_size() {
     let memory = loaded.memory_bytes();
     assert!(memory <= encoded + encoded / 10, "{memory} bytes for {encoded} after loading");
 }
+
+/// A length may be written with more bytes than it needs; what is squashed to it is written with as many as it does.
+#[test]
+fn a_squash_may_shorten_what_a_peer_wrote() {
+    let mut log = new_log();
+    // Two structs of garbage, 123 and 1 long, the first with a length of two bytes.
+    let sent = [1, 2, 10, 0, 0, 0xfb, 0, 0, 1, 0];
+    assert_eq!(apply(&mut log, &sent), (Verdict::New, false));
+    assert_eq!(log.state_vector(), [1, 10, 124]);
+    assert_eq!(log.encode(), [1, 1, 10, 0, 0, 124, 1, 10, 1, 0, 124]);
+    assert_eq!(
+        log.encoded_bytes(),
+        StructLog::load(LogOptions::default(), &log.encode()).unwrap().encoded_bytes()
+    );
+}

@@ -400,8 +400,8 @@ impl Sink for StructLog {
             let rest = Struct::read::<true>(&mut Reader::at(&cut, 0), client, item.clock + known)?;
             log.push(&cut, &rest)?;
         }
-        // A squash may shorten nothing, so that the buffer only grows.
-        self.struct_bytes += log.bytes().len() - bytes;
+        // A squash writes a length anew, which a peer may have written longer than it has to be.
+        self.struct_bytes = self.struct_bytes + log.bytes().len() - bytes;
         let range = Range { start, end: log.clock() };
         if matches!(item.kind(), GC | DELETED) {
             let before = log.deletes.len();
