@@ -219,8 +219,7 @@ mod tests {
     }
 
     fn standing(user: &str, expires: Option<SystemTime>) -> Standing {
-        let login =
-            Login { session: Some(format!("login-{user}").into()), role: None, proof: Box::new(()) };
+        let login = Login { session: Some(format!("login-{user}").into()), role: None, proof: Box::new(()) };
         let grant = Grant {
             user: Some(user.into()),
             expires,
