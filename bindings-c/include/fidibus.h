@@ -526,6 +526,10 @@ typedef struct fidibus_metrics {
     uint64_t uncommitted_bytes;
     // Rooms that panicked.
     uint64_t room_panics_total;
+    // Sockets closed because nobody on them was let in in time.
+    uint64_t auth_timeouts_total;
+    // Documents refused because their connection has as many open as it may.
+    uint64_t documents_refused_total;
 } fidibus_metrics;
 
 // A line of the log: a fidibus_log_level, where it comes from, and its text; both texts end with a NUL and are

@@ -89,6 +89,10 @@ pub struct fidibus_metrics {
     pub uncommitted_bytes: u64,
     /// Rooms that panicked.
     pub room_panics_total: u64,
+    /// Sockets closed because nobody on them was let in in time.
+    pub auth_timeouts_total: u64,
+    /// Documents refused because their connection has as many open as it may.
+    pub documents_refused_total: u64,
 }
 
 metrics! {
@@ -125,6 +129,8 @@ metrics! {
     log_microseconds_total,
     uncommitted_bytes,
     room_panics_total,
+    auth_timeouts_total,
+    documents_refused_total,
 }
 
 #[cfg(test)]
