@@ -11,6 +11,10 @@ use crate::protocol::varint::{Reader, write_var_uint};
 pub(crate) const EMPTY_UPDATE: &[u8] = &[0, 0];
 
 /// The content ref of a struct that has a length and nothing else (yjs `structs/GC.js`).
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "for stores in databases")
+)]
 const GC: u8 = 0;
 
 /// Bytes that are no Yjs update v1.
@@ -66,6 +70,10 @@ pub(crate) fn merge_read(existing: &[u8], new: &Bytes, mut log: StructLog) -> Re
 
 /// What a state covers, as an update without content: whoever knows all of it knows all of the state.
 /// `None` for a state that lacks something itself.
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "for stores in databases")
+)]
 pub(crate) fn coverage(log: &StructLog) -> Option<Vec<u8>> {
     if log.pending().next().is_some() {
         return None;
@@ -90,6 +98,10 @@ pub(crate) fn coverage(log: &StructLog) -> Option<Vec<u8>> {
 }
 
 /// Whether a state holds all that another one [covers](coverage).
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "for stores in databases")
+)]
 pub(crate) fn covers(log: &StructLog, coverage: &[u8]) -> bool {
     log.verdict(coverage).is_ok_and(|verdict| verdict == Verdict::Known)
 }
