@@ -114,6 +114,8 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", arguments.results.display()))?;
     writeln!(results, "{}", serde_json::to_string(&Record::Run(Note::new(&bench.places)))?)?;
     for (repetition, scenario, peer) in plan.turns(arguments.repetitions) {
+        // What a build or the store of the server before left to be written would be written beside this one.
+        rustix::fs::sync();
         match scenario.run(&bench, peer, repetition) {
             Ok(measurements) => {
                 for measurement in measurements {
