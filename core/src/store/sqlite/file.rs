@@ -11,8 +11,8 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use super::NAME;
 use super::writer::Writer;
+use super::{BEGIN, NAME};
 use crate::error::StoreError;
 
 /// How long a call waits for another process that writes to the file.
@@ -70,7 +70,7 @@ pub(in crate::store) fn create(path: &Path) -> io::Result<()> {
 async fn migrate(writer: &Writer, path: &Path) -> Result<(), StoreError> {
     let failed = |error| failed(path, error);
     let mut connection = writer.turn().await.map_err(failed)?;
-    let mut tx = connection.begin_with("begin immediate").await.map_err(failed)?;
+    let mut tx = connection.begin_with(BEGIN).await.map_err(failed)?;
     let tables: Vec<String> = sqlx::query_scalar("select name from sqlite_master where type = 'table'")
         .fetch_all(&mut *tx)
         .await
