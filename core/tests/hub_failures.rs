@@ -8,45 +8,20 @@
 #[path = "hub/peer.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod peer;
+#[path = "hub/setting.rs"]
+mod setting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fidibus_core::auth::BoxFuture;
-use fidibus_core::config::Config;
 use fidibus_core::error::CloseReason;
 use fidibus_core::hooks::{ChangeEvent, DocumentEvent, Extension, Flow, HookResult, HookSet, Rejection};
 use fidibus_core::hub::Hub;
-use fidibus_core::id::DocumentName;
 use fidibus_core::room::Origin;
-use peer::{Peer, Shared, TestStore, update_with};
-
-fn config() -> Config {
-    Config {
-        debounce: Duration::from_millis(50),
-        debounce_max: Duration::from_millis(200),
-        ..Config::default()
-    }
-}
-
-fn hub_with(store: &Arc<TestStore>, config: Config) -> Hub {
-    Hub::builder(config).store(Arc::new(Shared(Arc::clone(store)))).build()
-}
-
-fn name(name: &str) -> DocumentName {
-    DocumentName::parse(name).unwrap()
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..500 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not within five seconds: {what}");
-}
+use peer::{Peer, TestStore, update_with};
+use setting::{config, eventually, hub_with, name};
 
 #[tokio::test]
 async fn a_socket_whose_task_is_dropped_leaves_nothing_behind() {

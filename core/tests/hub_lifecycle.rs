@@ -9,6 +9,8 @@
 #[path = "hub/peer.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod peer;
+#[path = "hub/setting.rs"]
+mod setting;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,35 +19,9 @@ use std::time::Duration;
 use fidibus_core::config::{AckMode, Config};
 use fidibus_core::error::{CloseReason, HubError};
 use fidibus_core::hub::Hub;
-use fidibus_core::id::DocumentName;
 use fidibus_core::store::DocumentStore;
 use peer::{Peer, Shared, TestStore, text_of, update_with};
-
-fn config() -> Config {
-    Config {
-        debounce: Duration::from_millis(50),
-        debounce_max: Duration::from_millis(200),
-        ..Config::default()
-    }
-}
-
-fn hub_with(store: &Arc<TestStore>, config: Config) -> Hub {
-    Hub::builder(config).store(Arc::new(Shared(Arc::clone(store)))).build()
-}
-
-fn name(name: &str) -> DocumentName {
-    DocumentName::parse(name).unwrap()
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..500 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not within five seconds: {what}");
-}
+use setting::{config, eventually, hub_with, name};
 
 async fn stored_text(store: &Arc<TestStore>, document: &str) -> Option<String> {
     let stored = Shared(Arc::clone(store)).load(&name(document)).await.unwrap()?;
