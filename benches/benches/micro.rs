@@ -184,7 +184,7 @@ mod fan_out {
                     dialect: Dialect::Hocuspocus,
                     access: Access::ReadWrite,
                     user: None,
-                    outbox: Arc::new(Outbox::new(1 << 20, Box::new(Void))),
+                    outbox: Arc::new(Outbox::new(1 << 20, Void)),
                 },
                 now,
             );

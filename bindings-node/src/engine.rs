@@ -15,6 +15,7 @@ use fidibus_core::protocol::message::Text;
 use fidibus_core::room::Origin;
 use fidibus_socket::stream::ServerStream;
 use fidibus_socket::websocket::{WebSocket, WebSocketLimits};
+use futures_util::FutureExt;
 use napi::bindgen_prelude::{Buffer, BufferSlice, Either, Function, Uint8Array};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Error, Result, Status};
@@ -141,15 +142,15 @@ impl Engine {
     }
 
     fn serve(&self, stream: ServerStream, head: &[u8], ip: &str, path_document: Option<String>) -> f64 {
-        let websocket = WebSocket::new(stream, head, self.limits);
-        let (hub, shared) = (self.hub.clone(), Arc::clone(&self.shared));
-        let id = hub.reserve();
+        let websocket = WebSocket::new(head, self.limits);
+        let shared = Arc::clone(&self.shared);
+        let id = self.hub.reserve();
         let handshake = Arc::new(handshake(ip, path_document));
-        runtime().spawn(async move {
-            let reason = hub.serve_as(id, websocket, handshake).await;
+        let served = self.hub.serve_as(id, websocket, stream, handshake);
+        runtime().spawn(served.map(move |reason| {
             let (code, reason) = (reason.code, reason.reason.into_owned());
             shared.queue.push(Event::SocketClosed { connection: id.0, code, reason });
-        });
+        }));
         id.0 as f64
     }
 

@@ -132,7 +132,7 @@ impl Scene<'_> {
     fn connect(&mut self, index: usize) {
         self.sessions += 1;
         let session = SessionKey { connection: ConnectionId(index as u64), number: self.sessions };
-        let outbox = Arc::new(Outbox::new(OUTBOX_BYTES_MAX, Box::new(Queue)));
+        let outbox: Arc<Outbox> = Arc::new(Outbox::new(OUTBOX_BYTES_MAX, Queue));
         let subscriber = Subscriber {
             session,
             prefix: self.prefix.clone(),

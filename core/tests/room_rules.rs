@@ -68,7 +68,7 @@ impl Scene {
         self.sessions += 1;
         let key = SessionKey { connection: ConnectionId(u64::from(self.sessions)), number: 1 };
         let prefix = Prefix::new(&Address::parse("room").unwrap(), dialect);
-        let outbox = Arc::new(Outbox::new(1 << 20, Box::new(Queue)));
+        let outbox: Arc<Outbox> = Arc::new(Outbox::new(1 << 20, Queue));
         let subscriber = Subscriber {
             session: key,
             prefix: prefix.clone(),

@@ -11,6 +11,7 @@ use fidibus_core::auth::{Handshake, SECURITY};
 use fidibus_core::error::CloseReason;
 use fidibus_core::hub::{RequestKind, Transport};
 use fidibus_core::id::DocumentName;
+use futures_util::FutureExt;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
@@ -274,7 +275,7 @@ fn path_document(path: &str) -> Option<DocumentName> {
     DocumentName::parse(&name).ok()
 }
 
-async fn websocket(upgrade: OnUpgrade, front: &Front) -> Option<WebSocket> {
+async fn websocket(upgrade: OnUpgrade, front: &Front) -> Option<(WebSocket, ServerStream)> {
     // Fails where the client is gone before it could read the answer.
     let upgraded = upgrade.await.ok()?;
     let parts = upgraded.downcast::<TokioIo<ServerStream>>().ok()?;
@@ -282,7 +283,7 @@ async fn websocket(upgrade: OnUpgrade, front: &Front) -> Option<WebSocket> {
         message_bytes_max: front.config.message_bytes_max,
         ping_interval: front.config.ping_interval,
     };
-    Some(WebSocket::new(parts.io.into_inner(), &parts.read_buf, limits))
+    Some((WebSocket::new(&parts.read_buf, limits), parts.io.into_inner()))
 }
 
 async fn serve_websocket(
@@ -291,20 +292,17 @@ async fn serve_websocket(
     socket: Arc<Socket>,
     place: Option<Place>,
 ) {
-    // Boxed, so that the task keeps no space for the upgrade for as long as the socket lives.
-    let upgraded = Box::pin(async {
-        websocket(upgrade, &socket.front).await.map(|it| Box::pin(socket.front.hub.serve(it, handshake)))
-    });
-    if let Some(served) = upgraded.await {
-        served.await;
-    }
-    drop(place);
+    let Some((websocket, stream)) = websocket(upgrade, &socket.front).await else { return };
+    // In a task of its own: this one has space for the upgrade.
+    let served = socket.front.hub.serve(websocket, stream, handshake);
+    tokio::spawn(served.map(move |_| drop((place, socket))));
 }
 
 /// Browsers show a page nothing of a failed handshake, so the no comes as a close code.
 async fn refuse_origin(upgrade: OnUpgrade, socket: Arc<Socket>) {
-    if let Some(mut websocket) = websocket(upgrade, &socket.front).await {
-        websocket.close(&CloseReason::new(CloseReason::FORBIDDEN.code, "origin-not-allowed")).await;
+    if let Some((mut websocket, stream)) = websocket(upgrade, &socket.front).await {
+        let reason = CloseReason::new(CloseReason::FORBIDDEN.code, "origin-not-allowed");
+        websocket.close(&stream, &reason).await;
     }
 }
 

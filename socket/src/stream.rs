@@ -1,12 +1,14 @@
-//! One accepted socket, TCP or Unix: whole for HTTP, in two halves for WebSockets, where the write half is
-//! shared by everybody who sends.
+//! One accepted socket, TCP or Unix. HTTP owns it; a WebSocket shares it between who reads and everybody
+//! who sends, so reading and writing work on a shared reference too.
 
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, tcp, unix};
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 
 /// A socket.
 #[derive(Debug)]
@@ -17,59 +19,63 @@ pub enum ServerStream {
     Unix(UnixStream),
 }
 
-/// The half that is read from.
-#[derive(Debug)]
-pub enum ReadHalf {
-    /// Over TCP.
-    Tcp(tcp::OwnedReadHalf),
-    /// Over a Unix socket.
-    Unix(unix::OwnedReadHalf),
-}
-
-/// The half that is written to. All of it works on a shared reference.
-#[derive(Debug)]
-pub enum WriteHalf {
-    /// Over TCP.
-    Tcp(tcp::OwnedWriteHalf),
-    /// Over a Unix socket.
-    Unix(unix::OwnedWriteHalf),
-}
-
 impl ServerStream {
-    /// Takes it apart.
-    pub fn into_split(self) -> (ReadHalf, WriteHalf) {
-        match self {
-            Self::Tcp(stream) => {
-                let (read, write) = stream.into_split();
-                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
-            }
-            Self::Unix(stream) => {
-                let (read, write) = stream.into_split();
-                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+    /// Reads what is there; 0 bytes are the end. Only one task at a time may read.
+    pub fn poll_read_shared(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(match self {
+                Self::Tcp(stream) => stream.poll_read_ready(context),
+                Self::Unix(stream) => stream.poll_read_ready(context),
+            })?;
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
             }
         }
     }
-}
 
-impl WriteHalf {
-    /// Writes what the socket takes at once.
+    /// Reads once. Less than was asked for means that the socket is empty: tokio is told so, as its own
+    /// `poll_read` does, which saves a read that finds nothing.
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let asked = buffer.len();
+        let mut partial = None;
+        let read = || match rustix::net::recv(self, buffer, RecvFlags::empty())?.1 {
+            count if count > 0 && count < asked => {
+                partial = Some(count);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            count => Ok(count),
+        };
+        let result = match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, read),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, read),
+        };
+        partial.map_or(result, Ok)
+    }
+
+    /// Writes what the socket takes at once. The kernel is asked first and tokio only where it refuses: what
+    /// tokio knows of a socket lies elsewhere in memory.
     ///
     /// # Errors
     /// `WouldBlock` when it takes nothing now.
-    pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match (self, slices) {
-            (Self::Tcp(half), [one]) => half.try_write(one),
-            (Self::Unix(half), [one]) => half.try_write(one),
-            (Self::Tcp(half), _) => half.try_write_vectored(slices),
-            (Self::Unix(half), _) => half.try_write_vectored(slices),
+    pub fn try_write_shared(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let [one] = slices {
+            match rustix::net::send(self, one, SendFlags::NOSIGNAL) {
+                Err(rustix::io::Errno::AGAIN) => {}
+                result => return Ok(result?),
+            }
+        }
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(slices),
+            Self::Unix(stream) => stream.try_write_vectored(slices),
         }
     }
 
     /// Ready when the socket may take bytes again.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(half) => half.as_ref().poll_write_ready(context),
-            Self::Unix(half) => half.as_ref().poll_write_ready(context),
+            Self::Tcp(stream) => stream.poll_write_ready(context),
+            Self::Unix(stream) => stream.poll_write_ready(context),
         }
     }
 
@@ -77,25 +83,16 @@ impl WriteHalf {
     ///
     /// # Errors
     /// The socket is gone already.
-    pub fn shutdown(&self) -> io::Result<()> {
-        let how = rustix::net::Shutdown::Write;
-        match self {
-            Self::Tcp(half) => rustix::net::shutdown(half.as_ref(), how)?,
-            Self::Unix(half) => rustix::net::shutdown(half.as_ref(), how)?,
-        }
-        Ok(())
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(self, rustix::net::Shutdown::Write)?)
     }
 }
 
-impl AsyncRead for ReadHalf {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(half) => Pin::new(half).poll_read(context, buffer),
-            Self::Unix(half) => Pin::new(half).poll_read(context, buffer),
+impl AsFd for ServerStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }

@@ -4,13 +4,15 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::Notify;
+use futures_util::task::AtomicWaker;
+use tokio::time::Sleep;
 
 use super::Shared;
 use super::decisions::{self, Decision};
@@ -21,7 +23,7 @@ use super::registry::{Command, RoomHandle};
 use super::transport::{FrameSink, Incoming, Transport};
 use crate::auth::{BoxFuture, Handshake, SECURITY};
 use crate::connection::{Connection, ConnectionOptions, Input, Output, Request, Ticket};
-use crate::error::CloseReason;
+use crate::error::{BoxError, CloseReason};
 use crate::hooks::{HookSet, SessionScope};
 use crate::id::{ConnectionId, SessionKey};
 use crate::protocol::message::Inbound;
@@ -33,12 +35,12 @@ const FRAMES_PER_TURN_MAX: usize = 64;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// The socket's writing half with the bell of its task.
-struct Socket {
-    sink: Arc<dyn FrameSink>,
-    bell: Arc<Notify>,
+struct Socket<S> {
+    sink: S,
+    bell: Bell,
 }
 
-impl Sink for Socket {
+impl<S: FrameSink> Sink for Socket<S> {
     fn framing(&self) -> Framing {
         self.sink.framing()
     }
@@ -48,13 +50,47 @@ impl Sink for Socket {
     }
 
     fn wake(&self) {
-        self.bell.notify_one();
+        self.bell.ring();
     }
 
     fn refused(&self) {
-        self.bell.notify_one();
+        self.bell.ring();
         self.sink.refused();
     }
+}
+
+/// Wakes the connection's task, and stays rung until it has come.
+#[derive(Default)]
+struct Bell {
+    rung: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn poll_rung(&self, cx: &Context<'_>) -> Poll<()> {
+        // Registered before the look: a ring in between wakes.
+        self.waker.register(cx.waker());
+        match self.rung.load(Ordering::Acquire) && self.rung.swap(false, Ordering::AcqRel) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}
+
+/// What a connection's task waits for.
+enum Event {
+    Rung,
+    Decided(Option<(Ticket, SessionKey, Decision)>),
+    Writable(io::Result<()>),
+    /// A room that was full takes messages again.
+    Opened,
+    Received(Result<Option<Incoming>, BoxError>),
+    Timeout,
 }
 
 /// Where a session's messages go.
@@ -70,13 +106,12 @@ struct Seat {
 
 type Pending = FuturesUnordered<BoxFuture<'static, (Ticket, SessionKey, Decision)>>;
 
-struct Driver {
+struct Driver<T: Transport> {
     shared: Arc<Shared>,
     machine: Connection,
+    transport: T,
     handshake: Arc<Handshake>,
-    outbox: Arc<Outbox>,
-    bell: Arc<Notify>,
-    sink: Arc<dyn FrameSink>,
+    outbox: Arc<Outbox<Socket<T::Sink>>>,
     seats: Vec<Seat>,
     /// Sessions that were conflated and wait for the outbox to drain.
     lagging: Vec<SessionKey>,
@@ -86,39 +121,42 @@ struct Driver {
     pace: Option<Box<Pace>>,
 }
 
-/// Runs one socket to its end; why it ended. What the loop keeps is boxed at once: every async function
-/// that a transport is handed through would keep a place for it.
+/// Runs one socket to its end; why it ended. The future holds all that the loop keeps, in one piece and once:
+/// who spawns it as it is has one place in memory per socket.
 pub(super) fn drive<T: Transport>(
     shared: Arc<Shared>,
     id: ConnectionId,
     transport: T,
+    sink: T::Sink,
     handshake: Arc<Handshake>,
 ) -> impl Future<Output = CloseReason> + Send {
-    let driver = Box::new(Driver::new(shared, id, handshake, transport.sink()));
-    run(id, driver, Box::new(transport))
+    let mut driver = Driver::new(shared, id, transport, sink, handshake);
+    async move {
+        let outbox: Arc<Outbox> = Arc::<Outbox<Socket<T::Sink>>>::clone(&driver.outbox);
+        let presence = driver.shared.connection_opened(id, &outbox);
+        driver.transport.outbox(outbox);
+        tracing::info!(connection = %id, activeConnections = driver.shared.metrics.connections_open.value(), "WebSocket client connected");
+        let reason = match driver.serve().await {
+            Some(reason) => reason,
+            None => Box::pin(driver.drain_to_end()).await,
+        };
+        Box::pin(driver.end(&reason)).await;
+        drop(presence);
+        tracing::info!(connection = %id, code = reason.code, reason = %reason.reason, activeConnections = driver.shared.metrics.connections_open.value(), "WebSocket client disconnected");
+        reason
+    }
 }
 
-async fn run<T: Transport>(id: ConnectionId, mut driver: Box<Driver>, mut transport: Box<T>) -> CloseReason {
-    transport.outbox(&driver.outbox);
-    let presence = driver.shared.connection_opened(id, &driver.outbox);
-    tracing::info!(connection = %id, activeConnections = driver.shared.metrics.connections_open.value(), "WebSocket client connected");
-    let reason = driver.serve(&mut *transport).await;
-    Box::pin(driver.end(&mut *transport, &reason)).await;
-    drop(presence);
-    tracing::info!(connection = %id, code = reason.code, reason = %reason.reason, activeConnections = driver.shared.metrics.connections_open.value(), "WebSocket client disconnected");
-    reason
-}
-
-impl Driver {
+impl<T: Transport> Driver<T> {
     fn new(
         shared: Arc<Shared>,
         id: ConnectionId,
+        transport: T,
+        sink: T::Sink,
         handshake: Arc<Handshake>,
-        sink: Arc<dyn FrameSink>,
     ) -> Self {
-        let bell = Arc::new(Notify::new());
-        let socket = Socket { sink: Arc::clone(&sink), bell: Arc::clone(&bell) };
-        let outbox = Arc::new(Outbox::new(shared.limits.outbox_bytes_max, Box::new(socket)));
+        let socket = Socket { sink, bell: Bell::default() };
+        let outbox = Arc::new(Outbox::new(shared.limits.outbox_bytes_max, socket));
         let options = ConnectionOptions {
             limits: Arc::clone(&shared.limits),
             timeout: shared.config.timeout,
@@ -133,10 +171,9 @@ impl Driver {
         Self {
             shared,
             machine,
+            transport,
             handshake,
             outbox,
-            bell,
-            sink,
             seats: Vec::new(),
             lagging: Vec::new(),
             pending: None,
@@ -144,13 +181,10 @@ impl Driver {
         }
     }
 
-    async fn serve<T: Transport>(&mut self, transport: &mut T) -> CloseReason {
-        let timer = tokio::time::sleep_until(self.deadline().into());
-        tokio::pin!(timer);
+    /// Serves until the connection is to be closed, or (`None`) the peer is gone.
+    async fn serve(&mut self) -> Option<CloseReason> {
+        let mut timer = pin!(tokio::time::sleep_until(self.deadline().into()));
         loop {
-            if let Some(reason) = self.carry_out() {
-                return reason;
-            }
             let full_room = self.full_room();
             // A room may be about to write all of a full outbox by itself.
             let full_outbox = self.outbox.is_full() && self.outbox.wake_when_drained();
@@ -159,80 +193,100 @@ impl Driver {
                 // Whoever is not listened to is not to blame for its silence.
                 self.machine.forgive_silence(Instant::now());
             }
-            let bell = Arc::clone(&self.bell);
-            tokio::select! {
-                incoming = transport.recv(), if reading => match incoming {
-                    Ok(Some(incoming)) => {
-                        if let Some(reason) = self.receive_turn(incoming, transport) {
-                            return reason;
-                        }
-                    }
-                    Ok(None) => return Box::pin(self.drain_to_end()).await,
-                    Err(error) => {
-                        tracing::debug!(error = %super::error_chain(&*error), "Socket failed");
-                        return Box::pin(self.drain_to_end()).await;
-                    }
-                },
-                () = bell.notified() => {
-                    if let Some(reason) = self.read_notes() {
-                        return reason;
-                    }
-                }
-                result = writable(&self.sink), if self.outbox.is_blocked() => {
-                    if result.is_err() || self.outbox.flush(Instant::now()).is_err() {
-                        return Box::pin(self.drain_to_end()).await;
-                    }
+            let mut opened = full_room.map(opened);
+            let event = poll_fn(|cx| self.poll_event(cx, reading, &mut opened, timer.as_mut())).await;
+            let now = Instant::now();
+            let close = match event {
+                Event::Rung => self.read_notes(now),
+                Event::Decided(decided) => self.complete(decided, now),
+                Event::Writable(Ok(())) if self.outbox.flush(now).is_ok() => {
                     self.tell_drained();
+                    None
                 }
-                () = opened(full_room.as_ref()), if full_room.is_some() => {}
-                decided = decided(&mut self.pending), if self.pending.is_some() => {
-                    if let Some(reason) = self.complete(decided) {
-                        return reason;
-                    }
-                }
-                () = &mut timer => {
-                    let now = Instant::now();
-                    if self.is_stalled(now) {
-                        self.shared.metrics.slow_closes_total.add(1);
-                        return CloseReason::SLOW_READER;
-                    }
-                    self.machine.handle_input(Input::Timeout, now);
-                    if !self.machine.is_authenticated() && self.machine.poll_timeout().is_none() {
-                        self.shared.metrics.auth_timeouts_total.add(1);
-                    }
-                    timer.as_mut().reset(self.deadline().max(now + Duration::from_millis(1)).into());
-                }
+                Event::Received(Ok(Some(incoming))) => self.receive_turn(incoming, now),
+                Event::Received(Err(error)) => return failed(&*error),
+                Event::Writable(_) | Event::Received(Ok(None)) => return None,
+                Event::Opened | Event::Timeout => None,
+            };
+            if close.is_some() {
+                return close;
             }
-            // Deadlines move away with every frame; the timer is moved only when one comes closer.
-            if (self.outbox.is_blocked() || self.pace.is_some())
+            // Also where something else is always ready first.
+            if timer.deadline().into_std() <= now {
+                match self.handle_timeout(now, reading) {
+                    Ok(None) => {}
+                    Ok(Some(reason)) => return Some(reason),
+                    Err(error) => return failed(&*error),
+                }
+                timer.as_mut().reset(self.deadline().max(now + Duration::from_millis(1)).into());
+            } else if (self.outbox.is_blocked() || self.pace.is_some())
                 && self.deadline() < timer.deadline().into_std()
             {
+                // Deadlines move away with every frame; the timer is moved only when one comes closer.
                 timer.as_mut().reset(self.deadline().into());
             }
         }
     }
 
+    /// What is there, in this order: what ends a wait comes before what may always be there.
+    fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        reading: bool,
+        opened: &mut Option<BoxFuture<'static, ()>>,
+        timer: Pin<&mut Sleep>,
+    ) -> Poll<Event> {
+        let socket = self.outbox.sink();
+        if socket.bell.poll_rung(cx).is_ready() {
+            return Poll::Ready(Event::Rung);
+        }
+        if let Some(pending) = &mut self.pending
+            && let Poll::Ready(decided) = pending.poll_next_unpin(cx)
+        {
+            return Poll::Ready(Event::Decided(decided));
+        }
+        if self.outbox.is_blocked()
+            && let Poll::Ready(result) = socket.sink.poll_writable(cx)
+        {
+            return Poll::Ready(Event::Writable(result));
+        }
+        if let Some(opened) = opened
+            && opened.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Event::Opened);
+        }
+        if reading && let Poll::Ready(received) = self.transport.poll_recv(&socket.sink, cx) {
+            return Poll::Ready(Event::Received(received));
+        }
+        timer.poll(cx).map(|()| Event::Timeout)
+    }
+
+    /// What the time demands; a reason when that is to close.
+    ///
+    /// # Errors
+    /// The socket is taken for dead.
+    fn handle_timeout(&mut self, now: Instant, listening: bool) -> Result<Option<CloseReason>, BoxError> {
+        if self.is_stalled(now) {
+            self.shared.metrics.slow_closes_total.add(1);
+            return Ok(Some(CloseReason::SLOW_READER));
+        }
+        if let Some(incoming) = self.transport.handle_timeout(now, listening)?
+            && let Some(reason) = self.receive(incoming, now)
+        {
+            return Ok(Some(reason));
+        }
+        self.machine.handle_input(Input::Timeout, now);
+        if !self.machine.is_authenticated() && self.machine.poll_timeout().is_none() {
+            self.shared.metrics.auth_timeouts_total.add(1);
+        }
+        Ok(self.carry_out(now))
+    }
+
     /// Takes what arrived, and what else is there already, so that it becomes one turn of the room.
-    fn receive_turn<T: Transport>(&mut self, first: Incoming, transport: &mut T) -> Option<CloseReason> {
-        let now = Instant::now();
+    fn receive_turn(&mut self, first: Incoming, now: Instant) -> Option<CloseReason> {
         let mut incoming = first;
         for left in (0..FRAMES_PER_TURN_MAX).rev() {
-            match incoming {
-                Incoming::Binary(frame) => {
-                    self.spend(0, frame.len(), now);
-                    self.machine.handle_input(Input::Frame(frame), now);
-                    if self.machine.take_refused_document() {
-                        self.shared.metrics.documents_refused_total.add(1);
-                    }
-                }
-                Incoming::Text => self.machine.handle_input(Input::TextFrame, now),
-                Incoming::Control(bytes) => {
-                    self.outbox.push(Frame::framed(bytes), now);
-                    self.flush(now);
-                }
-                Incoming::Invalid(reason) => return Some(reason),
-            }
-            if let Some(reason) = self.carry_out() {
+            if let Some(reason) = self.receive(incoming, now) {
                 return Some(reason);
             }
             if self.pace.as_ref().is_some_and(|pace| pace.is_excessive(now)) {
@@ -246,29 +300,48 @@ impl Driver {
             if left == 0 || paused || self.outbox.is_full() || self.full_room().is_some() {
                 return None;
             }
-            incoming = transport.try_recv()?;
+            incoming = self.transport.try_recv()?;
         }
         None
     }
 
+    fn receive(&mut self, incoming: Incoming, now: Instant) -> Option<CloseReason> {
+        match incoming {
+            Incoming::Binary(frame) => {
+                self.spend(0, frame.len(), now);
+                self.machine.handle_input(Input::Frame(frame), now);
+                if self.machine.take_refused_document() {
+                    self.shared.metrics.documents_refused_total.add(1);
+                }
+            }
+            Incoming::Text => self.machine.handle_input(Input::TextFrame, now),
+            Incoming::Control(bytes) => {
+                self.outbox.push(Frame::framed(bytes), now);
+                self.flush(now);
+            }
+            Incoming::Invalid(reason) => return Some(reason),
+        }
+        self.carry_out(now)
+    }
+
     /// Does what the machine wants; a reason when that is to close.
-    fn carry_out(&mut self) -> Option<CloseReason> {
+    fn carry_out(&mut self, now: Instant) -> Option<CloseReason> {
         let mut sent = false;
         let mut close = None;
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Send(frame) => {
-                    self.outbox.push(frame.into(), Instant::now());
+                    self.outbox.push(frame.into(), now);
                     sent = true;
                 }
-                Output::Deliver(session, message) => self.deliver(session, message),
+                Output::Deliver(session, message) => self.deliver(session, message, now),
                 Output::Request(ticket, request) => self.decide(ticket, request),
                 Output::Leave(session, reason) => self.leave(session, &reason),
                 Output::Close(reason) => close = Some(reason),
             }
         }
         if sent && close.is_none() {
-            self.flush(Instant::now());
+            self.flush(now);
         }
         close
     }
@@ -280,9 +353,9 @@ impl Driver {
         }
     }
 
-    fn deliver(&mut self, session: SessionKey, message: Inbound) {
+    fn deliver(&mut self, session: SessionKey, message: Inbound, now: Instant) {
         if matches!(message, Inbound::Update(_) | Inbound::SyncStep2(_)) {
-            self.spend(1, 0, Instant::now());
+            self.spend(1, 0, now);
         }
         let seat = self.seats.iter().find(|seat| seat.session == session);
         if let Some(room) = seat.and_then(|seat| seat.room.as_ref()) {
@@ -300,7 +373,7 @@ impl Driver {
             }
             Request::Join { session, address, dialect, .. } => {
                 let Some(seat) = self.seats.iter().find(|seat| seat.session == session) else { return };
-                let outbox = Arc::clone(&self.outbox);
+                let outbox = Arc::<Outbox<Socket<T::Sink>>>::clone(&self.outbox);
                 (session, Box::pin(decisions::join(shared, seat.scope.clone(), address, dialect, outbox)))
             }
             Request::Admit { session, message, frame } => {
@@ -322,7 +395,11 @@ impl Driver {
     }
 
     /// Passes an answer on, and carries out what follows from it; a reason when that is to close.
-    fn complete(&mut self, decided: Option<(Ticket, SessionKey, Decision)>) -> Option<CloseReason> {
+    fn complete(
+        &mut self,
+        decided: Option<(Ticket, SessionKey, Decision)>,
+        now: Instant,
+    ) -> Option<CloseReason> {
         let Some((ticket, session, decision)) = decided else {
             self.pending = None;
             return None;
@@ -335,8 +412,8 @@ impl Driver {
             (_, Some(room)) => self.enter(session, room),
             (_, None) => {}
         }
-        self.machine.handle_input(Input::Completed(ticket, completion), Instant::now());
-        self.carry_out()
+        self.machine.handle_input(Input::Completed(ticket, completion), now);
+        self.carry_out(now)
     }
 
     /// Keeps what a session was granted, fresh or changed.
@@ -395,12 +472,12 @@ impl Driver {
         }
     }
 
-    fn read_notes(&mut self) -> Option<CloseReason> {
+    fn read_notes(&mut self, now: Instant) -> Option<CloseReason> {
         for note in self.outbox.take_notes() {
             match note {
                 Note::CloseConnection(reason) => return Some(reason),
                 Note::CloseSession(session, reason) => {
-                    self.machine.handle_input(Input::CloseSession(session, reason), Instant::now());
+                    self.machine.handle_input(Input::CloseSession(session, reason), now);
                 }
                 Note::AccessChanged(session, access) => {
                     if let Some(seat) = self.seats.iter_mut().find(|seat| seat.session == session) {
@@ -413,7 +490,7 @@ impl Driver {
         }
         // Fronts without a socket of their own take frames when the bell rings.
         self.tell_drained();
-        None
+        self.carry_out(now)
     }
 
     /// Tells the rooms of conflated sessions that there is space again.
@@ -438,7 +515,8 @@ impl Driver {
         let stall = self.outbox.is_blocked().then(|| self.outbox.stalled_since()).flatten();
         let stall = stall.map(|since| since + self.shared.limits.stall_max);
         let far = || Instant::now() + Duration::from_secs(3600);
-        [idle, stall, self.paused_until()].into_iter().flatten().min().unwrap_or_else(far)
+        let deadlines = [idle, stall, self.paused_until(), self.transport.poll_timeout()];
+        deadlines.into_iter().flatten().min().unwrap_or_else(far)
     }
 
     /// Counts what the peer sent, where that is limited.
@@ -466,43 +544,46 @@ impl Driver {
         self.machine.handle_input(Input::Ended, Instant::now());
         let deadline = Instant::now() + self.shared.config.timeout;
         loop {
-            self.carry_out();
+            self.carry_out(Instant::now());
             if self.machine.is_over() || self.machine.sessions() == 0 || self.pending.is_none() {
                 return CloseReason::GONE;
             }
             match tokio::time::timeout_at(deadline.into(), decided(&mut self.pending)).await {
-                Ok(decision) => drop(self.complete(decision)),
+                Ok(decision) => drop(self.complete(decision, Instant::now())),
                 Err(_) => return CloseReason::GONE,
             }
         }
     }
 
     /// Leaves all rooms, sends what is queued and the close frame.
-    async fn end<T: Transport>(&mut self, transport: &mut T, reason: &CloseReason) {
-        self.machine.handle_input(Input::Closed, Instant::now());
-        self.carry_out();
+    async fn end(&mut self, reason: &CloseReason) {
+        let now = Instant::now();
+        self.machine.handle_input(Input::Closed, now);
+        self.carry_out(now);
         let linger = Instant::now() + LINGER;
         while self.outbox.bytes() > 0 && *reason != CloseReason::GONE && *reason != CloseReason::SLOW_READER {
             let flushed = self.outbox.flush(Instant::now());
             if !matches!(flushed, Ok(crate::room::Written::Blocked)) {
                 break;
             }
-            if !matches!(tokio::time::timeout_at(linger.into(), writable(&self.sink)).await, Ok(Ok(()))) {
+            let writable = poll_fn(|cx| self.outbox.sink().sink.poll_writable(cx));
+            if !matches!(tokio::time::timeout_at(linger.into(), writable).await, Ok(Ok(()))) {
                 break;
             }
         }
         // Within a frame that was not taken whole, a close frame would be read as a part of it.
         if self.outbox.close() {
-            transport.close(reason).await;
+            self.transport.close(&self.outbox.sink().sink, reason).await;
         }
     }
 }
 
 /// Ends the sessions also where the socket's task is dropped or panics in a hook: their rooms would keep
 /// them for ever. Without the machine, which may be what panicked.
-impl Drop for Driver {
+impl<T: Transport> Drop for Driver<T> {
     fn drop(&mut self) {
         self.outbox.close();
+        self.outbox.sink().sink.ended();
         while let Some(seat) = self.seats.last() {
             let session = seat.session;
             self.leave(session, &CloseReason::GONE);
@@ -510,14 +591,14 @@ impl Drop for Driver {
     }
 }
 
-async fn writable(sink: &Arc<dyn FrameSink>) -> io::Result<()> {
-    poll_fn(|cx| sink.poll_writable(cx)).await
+fn failed(error: &(dyn std::error::Error + Send + Sync)) -> Option<CloseReason> {
+    tracing::debug!(error = %super::error_chain(error), "Socket failed");
+    None
 }
 
-async fn opened(room: Option<&Arc<RoomHandle>>) {
-    if let Some(room) = room {
-        room.opened().await;
-    }
+/// Waits until a room takes messages again. Boxed: hardly any room is ever full.
+fn opened(room: Arc<RoomHandle>) -> BoxFuture<'static, ()> {
+    Box::pin(async move { room.opened().await })
 }
 
 /// The next decision; `None` when there is none under way.
@@ -532,31 +613,41 @@ async fn decided(pending: &mut Option<Box<Pending>>) -> Option<(Ticket, SessionK
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::BoxError;
 
     /// A transport without any size of its own.
     struct Nothing;
 
     impl Transport for Nothing {
-        async fn recv(&mut self) -> Result<Option<Incoming>, BoxError> {
-            Ok(None)
+        type Sink = Self;
+
+        fn poll_recv(&mut self, _: &Self, _: &mut Context<'_>) -> Poll<Result<Option<Incoming>, BoxError>> {
+            Poll::Ready(Ok(None))
         }
         fn try_recv(&mut self) -> Option<Incoming> {
             None
         }
-        fn sink(&self) -> Arc<dyn FrameSink> {
-            unreachable!("only its size is asked for")
-        }
-        async fn close(&mut self, _: &CloseReason) {}
+        async fn close(&mut self, _: &Self, _: &CloseReason) {}
     }
 
-    fn future_bytes<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+    impl FrameSink for Nothing {
+        fn framing(&self) -> Framing {
+            Framing::None
+        }
+        fn try_write(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn poll_writable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn future_bytes<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn an_idle_socket_is_small() {
-        let (driver, future) = (size_of::<Driver>(), future_bytes(drive::<Nothing>));
-        assert!(driver <= 400 && future <= 800, "{driver} and {future} bytes");
+        let (future, outbox) = (future_bytes(drive::<Nothing>), size_of::<Outbox<Socket<Nothing>>>());
+        assert!(future <= 800 && outbox <= 200, "{future} and {outbox} bytes");
     }
 }

@@ -3,7 +3,6 @@
 //! never takes its frames is conflated, and closed when it stalls.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
@@ -134,8 +133,9 @@ impl Hub {
             wake,
         });
         let transport = HostTransport { link: Arc::clone(&link) };
+        let sink = HostSink { link: Arc::downgrade(&link) };
         let id = self.reserve();
-        self.0.runtime.spawn(driver::drive(Arc::clone(&self.0), id, transport, handshake));
+        self.0.runtime.spawn(driver::drive(Arc::clone(&self.0), id, transport, sink, handshake));
         HostConnection { id, link }
     }
 }
@@ -229,34 +229,29 @@ struct HostTransport {
 }
 
 impl Transport for HostTransport {
-    async fn recv(&mut self) -> Result<Option<Incoming>, BoxError> {
+    type Sink = HostSink;
+
+    fn poll_recv(&mut self, _: &HostSink, cx: &mut Context<'_>) -> Poll<Result<Option<Incoming>, BoxError>> {
         let link = &self.link;
-        Ok(poll_fn(|cx| {
-            // Registered before the look: what arrives in between wakes.
-            link.reader.register(cx.waker());
-            match link.next() {
-                Some(incoming) => Poll::Ready(Some(incoming)),
-                None if link.lock().ended.is_some() => Poll::Ready(None),
-                None => Poll::Pending,
-            }
-        })
-        .await)
+        // Registered before the look: what arrives in between wakes.
+        link.reader.register(cx.waker());
+        match link.next() {
+            Some(incoming) => Poll::Ready(Ok(Some(incoming))),
+            None if link.lock().ended.is_some() => Poll::Ready(Ok(None)),
+            None => Poll::Pending,
+        }
     }
 
     fn try_recv(&mut self) -> Option<Incoming> {
         self.link.next()
     }
 
-    fn sink(&self) -> Arc<dyn FrameSink> {
-        Arc::new(HostSink { link: Arc::downgrade(&self.link) })
-    }
-
-    fn outbox(&mut self, outbox: &Arc<Outbox>) {
+    fn outbox(&mut self, outbox: Arc<Outbox>) {
         // Set once: one driver shows one outbox.
-        let _ = self.link.outbox.set(Arc::clone(outbox));
+        let _ = self.link.outbox.set(outbox);
     }
 
-    async fn close(&mut self, reason: &CloseReason) {
+    async fn close(&mut self, _: &HostSink, reason: &CloseReason) {
         self.link.finish(reason.clone());
     }
 }

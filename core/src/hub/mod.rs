@@ -291,14 +291,16 @@ impl Hub {
         WeakHub(Arc::downgrade(&self.0))
     }
 
-    /// Serves one socket until it ends; why it ended. Dropping the future ends the socket without a
-    /// word.
+    /// Serves one socket, given as its two halves, until it ends; why it ended. Dropping the future ends the
+    /// socket without a word. Spawn it as it is where there are many: every async function that it is passed
+    /// through keeps a place for it.
     pub fn serve<T: Transport>(
         &self,
         transport: T,
+        sink: T::Sink,
         handshake: Arc<Handshake>,
     ) -> impl Future<Output = CloseReason> + Send + use<T> {
-        self.serve_as(self.reserve(), transport, handshake)
+        self.serve_as(self.reserve(), transport, sink, handshake)
     }
 
     /// Takes the id of a connection that is to come, for a host that has to know it beforehand.
@@ -311,9 +313,10 @@ impl Hub {
         &self,
         id: ConnectionId,
         transport: T,
+        sink: T::Sink,
         handshake: Arc<Handshake>,
     ) -> impl Future<Output = CloseReason> + Send + use<T> {
-        driver::drive(Arc::clone(&self.0), id, transport, handshake)
+        driver::drive(Arc::clone(&self.0), id, transport, sink, handshake)
     }
 
     /// Opens a document for the host itself; it stays loaded until the connection is dropped.

@@ -56,7 +56,7 @@ impl Hub {
         let pin = shared.open_room(document, None)?;
         let room = Arc::clone(pin.room());
         let session = SessionKey { connection: shared.next_connection_id(), number: 0 };
-        let outbox = Arc::new(Outbox::new(shared.limits.outbox_bytes_max, Box::new(ObserverSink(wake))));
+        let outbox: Arc<Outbox> = Arc::new(Outbox::new(shared.limits.outbox_bytes_max, ObserverSink(wake)));
         let subscriber = Subscriber {
             session,
             prefix: Prefix::none(),

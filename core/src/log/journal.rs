@@ -93,6 +93,9 @@ impl Journal {
     /// Forgets what lies wholly before `before`.
     pub(super) fn trim(&mut self, before: Cursor) {
         let before = before.0.min(self.position);
+        if before <= self.oldest {
+            return;
+        }
         while let Some(end) = self
             .entries
             .get(1)

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::batch::{Window, is_void};
 use super::outbox::{Frame, Note};
-use super::{Room, RoomOutput, Seat};
+use super::seats::Seat;
+use super::{Room, RoomOutput};
 use crate::config::FlushDelay;
 use crate::error::CloseReason;
 use crate::id::SessionKey;
@@ -140,7 +141,7 @@ impl Room {
 
     /// Brings a conflated session up to date: its outbox has drained.
     pub fn catch_up(&mut self, session: SessionKey, now: Instant) {
-        let Some(&index) = self.seat_of.get(&session) else { return };
+        let Some(index) = self.seats.find(session) else { return };
         let Some(lag) = self.seats[index].lag.take() else { return };
         let lag = *lag;
         // The window is not flushed yet and will reach this session again; updates are idempotent.
@@ -219,7 +220,7 @@ impl Room {
 
     /// Ends all sessions of the room.
     pub fn close_sessions(&mut self, reason: &CloseReason) {
-        for seat in &self.seats {
+        for seat in self.seats.iter() {
             let note = Note::CloseSession(seat.subscriber.session, reason.clone());
             seat.subscriber.outbox.post(note);
         }

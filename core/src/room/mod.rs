@@ -11,6 +11,7 @@ mod broadcast;
 mod materialize;
 mod outbox;
 mod saver;
+mod seats;
 mod sync;
 
 use std::collections::VecDeque;
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 
 pub use awareness::{Awareness, AwarenessChange, AwarenessLimits};
 pub use materialize::{Edit, MaterializeError, RootKind, edit, json, json_of_all, prosemirror_of_all, text};
@@ -35,7 +35,7 @@ use crate::protocol::frame::Prefix;
 use crate::protocol::message::{Inbound, Text};
 use crate::store::LogBatch;
 use batch::{Author, Unstored, Window};
-use broadcast::Lag;
+use seats::Seats;
 use sync::{AckFrames, PendingAck};
 
 /// A session's place in its room.
@@ -170,15 +170,6 @@ pub struct RoomCounts {
     pub malformed: u64,
 }
 
-struct Seat {
-    subscriber: Subscriber,
-    /// Boxed: hardly anybody has one.
-    lag: Option<Box<Lag>>,
-    touched: bool,
-    /// When it was last sent awareness of its own.
-    echoed_at: Option<Instant>,
-}
-
 /// See the module.
 pub struct Room {
     name: DocumentName,
@@ -186,8 +177,7 @@ pub struct Room {
     log: StructLog,
     awareness: Awareness,
     awareness_expires_at: Option<Instant>,
-    seats: Vec<Seat>,
-    seat_of: HashMap<SessionKey, usize>,
+    seats: Seats,
     touched: Vec<usize>,
     /// What is to be broadcast, and since when it waits.
     window: Window,
@@ -222,8 +212,7 @@ impl Room {
             log,
             awareness: Awareness::default(),
             awareness_expires_at: None,
-            seats: Vec::new(),
-            seat_of: HashMap::new(),
+            seats: Seats::default(),
             touched: Vec::new(),
             window: Window::new(cursor),
             window_opened_at: None,
@@ -277,12 +266,11 @@ impl Room {
     pub fn join(&mut self, subscriber: Subscriber, now: Instant) {
         let index = self.seats.len();
         let greet = subscriber.dialect == Dialect::Hocuspocus && !self.awareness.is_empty();
-        if let Some(before) = self.seat_of.insert(subscriber.session, index) {
+        if self.seats.find(subscriber.session).is_some() {
             debug_assert!(false, "a session joins once");
-            self.seat_of.insert(subscriber.session, before);
             return;
         }
-        self.seats.push(Seat { subscriber, lag: None, touched: false, echoed_at: None });
+        self.seats.push(subscriber);
         if greet {
             self.send_awareness(index, now);
         }
@@ -290,12 +278,9 @@ impl Room {
 
     /// Lets a session go; its awareness goes with it.
     pub fn leave(&mut self, session: SessionKey, now: Instant) {
-        let Some(index) = self.seat_of.remove(&session) else { return };
+        let Some(index) = self.seats.find(session) else { return };
         self.touched.clear();
-        self.seats.swap_remove(index);
-        if let Some(moved) = self.seats.get(index) {
-            self.seat_of.insert(moved.subscriber.session, index);
-        }
+        self.seats.remove(index);
         // Indexes moved, so the list of touched seats is made anew.
         self.touched.extend(self.seats.iter().enumerate().filter(|(_, seat)| seat.touched).map(|(i, _)| i));
         let change = self.awareness.remove_session(session, now);
@@ -304,7 +289,7 @@ impl Room {
 
     /// Changes what a session may do from now on.
     pub fn set_access(&mut self, session: SessionKey, access: Access) {
-        if let Some(&index) = self.seat_of.get(&session) {
+        if let Some(index) = self.seats.find(session) {
             self.seats[index].subscriber.access = access;
         }
     }
@@ -313,7 +298,7 @@ impl Room {
     /// leaves the room as it was.
     pub fn handle(&mut self, session: SessionKey, message: Inbound, now: Instant) {
         // A message may be under way when its session is thrown out.
-        let Some(&index) = self.seat_of.get(&session) else { return };
+        let Some(index) = self.seats.find(session) else { return };
         let result = match message {
             Inbound::SyncStep1(state_vector) => self.answer_step1(index, &state_vector, now),
             Inbound::SyncStep2(update) | Inbound::Update(update) => self.receive_update(index, update, now),

@@ -120,16 +120,18 @@ struct Queue {
     awaited: bool,
 }
 
-/// The outgoing side of one connection, shared by its rooms and its own task.
-pub struct Outbox {
-    framing: Framing,
-    bytes_max: usize,
-    sink: Box<dyn Sink>,
+/// The outgoing side of one connection, shared by its rooms and its own task. The socket lies in it and not
+/// behind a pointer: a room sends to each of its sockets after a pause, and every place in memory that it has
+/// to look at is then a miss of the cache.
+pub struct Outbox<S: ?Sized = dyn Sink> {
     queue: Mutex<Queue>,
     bytes: AtomicUsize,
+    bytes_max: usize,
+    framing: Framing,
     closed: AtomicBool,
     /// The socket took less than it was given; only the connection's task writes until it drained.
     blocked: AtomicBool,
+    sink: S,
 }
 
 /// What a write left behind.
@@ -148,20 +150,27 @@ const COPY_BYTES_MAX: usize = 16 * 1024;
 const SLICES_MAX: usize = 64;
 const WEBSOCKET_HEADER_BYTES_MAX: usize = 10;
 
-impl Outbox {
+impl<S: Sink> Outbox<S> {
     /// An empty outbox. `bytes_max` is the bound in bytes.
-    pub fn new(bytes_max: usize, sink: Box<dyn Sink>) -> Self {
+    pub fn new(bytes_max: usize, sink: S) -> Self {
         Self {
-            framing: sink.framing(),
-            bytes_max,
-            sink,
             queue: Mutex::default(),
             bytes: AtomicUsize::new(0),
+            bytes_max,
+            framing: sink.framing(),
             closed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            sink,
         }
     }
 
+    /// The socket.
+    pub fn sink(&self) -> &S {
+        &self.sink
+    }
+}
+
+impl<S: Sink + ?Sized> Outbox<S> {
     /// Queues a frame whatever the bound: for replies, whose number the reader's pause bounds.
     /// Frames for a closed outbox vanish.
     pub fn push(&self, frame: Frame, now: Instant) {
@@ -476,7 +485,7 @@ mod tests {
         }
         for step in [1, 2, 3, 7, 4_096, 1_000_000] {
             let socket = Socket::new(Framing::WebSocket, step, usize::MAX);
-            let outbox = Outbox::new(10, Box::new(socket.clone()));
+            let outbox = Outbox::new(10, socket.clone());
             for frame in &frames {
                 outbox.push(frame.clone(), Instant::now());
             }
@@ -488,7 +497,7 @@ mod tests {
     #[test]
     fn a_full_socket_blocks_and_goes_on_where_it_stopped() {
         let socket = Socket::new(Framing::None, 100, 2);
-        let outbox = Outbox::new(4, Box::new(socket.clone()));
+        let outbox = Outbox::new(4, socket.clone());
         outbox.push(Bytes::from_static(b"hello").into(), Instant::now());
         assert!(outbox.is_full());
         assert_eq!(outbox.flush(Instant::now()).unwrap(), Written::Blocked);
@@ -503,7 +512,7 @@ mod tests {
 
     #[test]
     fn a_closed_outbox_takes_nothing() {
-        let outbox = Outbox::new(4, Box::new(Socket::new(Framing::None, 1, 1)));
+        let outbox = Outbox::new(4, Socket::new(Framing::None, 1, 1));
         outbox.close();
         outbox.push(Bytes::from_static(b"x").into(), Instant::now());
         outbox.post(Note::CloseConnection(CloseReason::NORMAL));
@@ -513,7 +522,7 @@ mod tests {
     #[test]
     fn it_says_whether_it_ended_within_a_frame() {
         for (space, whole) in [(0, true), (2, false), (5, true), (6, false), (10, true)] {
-            let outbox = Outbox::new(4, Box::new(Socket::new(Framing::None, 100, space)));
+            let outbox = Outbox::new(4, Socket::new(Framing::None, 100, space));
             outbox.push(Bytes::from_static(b"hello").into(), Instant::now());
             outbox.push(Bytes::from_static(b"world").into(), Instant::now());
             outbox.flush(Instant::now()).unwrap();
@@ -525,7 +534,7 @@ mod tests {
     fn who_waits_for_the_end_of_the_queue_is_woken_once_whoever_writes_it() {
         for framing in [Framing::None, Framing::Whole] {
             let socket = Socket::new(framing, 100, 100);
-            let outbox = Outbox::new(4, Box::new(socket.clone()));
+            let outbox = Outbox::new(4, socket.clone());
             assert!(!outbox.wake_when_drained(), "there is nothing to wait for");
             for _ in 0..2 {
                 outbox.push(Bytes::from_static(b"hello").into(), Instant::now());

@@ -204,7 +204,7 @@ impl Room {
     pub(super) fn release_acks(&mut self, now: Instant) {
         while self.acks.front().is_some_and(|ack| ack.sequence <= self.committed) {
             let Some(ack) = self.acks.pop_front() else { return };
-            let Some(&index) = self.seat_of.get(&ack.session) else { continue };
+            let Some(index) = self.seats.find(ack.session) else { continue };
             let subscriber = &self.seats[index].subscriber;
             // y-websocket has no acks: it prints an error for types it does not know.
             if subscriber.dialect == Dialect::Hocuspocus {

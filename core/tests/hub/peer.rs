@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fidibus_core::auth::{BoxFuture, Handshake};
+use fidibus_core::auth::BoxFuture;
 use fidibus_core::error::{BoxError, CloseReason, StoreError};
 use fidibus_core::hub::{FrameSink, Hub, Incoming, Transport};
 use fidibus_core::id::{Address, DocumentName};
@@ -33,32 +33,32 @@ pub struct MemorySink {
     arrived: Notify,
 }
 
-impl FrameSink for MemorySink {
+impl FrameSink for SharedSink {
     fn framing(&self) -> Framing {
         Framing::WebSocket
     }
 
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-        let torn = self.torn.swap(0, Ordering::AcqRel).min(bytes.len());
+        let torn = self.0.torn.swap(0, Ordering::AcqRel).min(bytes.len());
         if torn > 0 {
-            self.space.store(0, Ordering::Release);
+            self.0.space.store(0, Ordering::Release);
             return Ok(torn);
         }
-        if self.space.load(Ordering::Acquire) < bytes.len() {
+        if self.0.space.load(Ordering::Acquire) < bytes.len() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.space.fetch_sub(bytes.len(), Ordering::AcqRel);
-        self.frames.lock().unwrap().extend(split(&bytes));
-        self.arrived.notify_one();
+        self.0.space.fetch_sub(bytes.len(), Ordering::AcqRel);
+        self.0.frames.lock().unwrap().extend(split(&bytes));
+        self.0.arrived.notify_one();
         Ok(bytes.len())
     }
 
     fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.space.load(Ordering::Acquire) > 1 << 20 {
+        if self.0.space.load(Ordering::Acquire) > 1 << 20 {
             return Poll::Ready(Ok(()));
         }
-        *self.writable.lock().unwrap() = Some(context.waker().clone());
+        *self.0.writable.lock().unwrap() = Some(context.waker().clone());
         Poll::Pending
     }
 }
@@ -81,24 +81,28 @@ fn split(mut bytes: &[u8]) -> Vec<Bytes> {
 
 struct MemoryTransport {
     incoming: mpsc::UnboundedReceiver<Bytes>,
-    sink: Arc<MemorySink>,
 }
 
+/// The hub's hold on what the test looks at as well.
+struct SharedSink(Arc<MemorySink>);
+
 impl Transport for MemoryTransport {
-    async fn recv(&mut self) -> Result<Option<Incoming>, BoxError> {
-        Ok(self.incoming.recv().await.map(Incoming::Binary))
+    type Sink = SharedSink;
+
+    fn poll_recv(
+        &mut self,
+        _: &SharedSink,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Incoming>, BoxError>> {
+        self.incoming.poll_recv(context).map(|frame| Ok(frame.map(Incoming::Binary)))
     }
 
     fn try_recv(&mut self) -> Option<Incoming> {
         self.incoming.try_recv().ok().map(Incoming::Binary)
     }
 
-    fn sink(&self) -> Arc<dyn FrameSink> {
-        Arc::<MemorySink>::clone(&self.sink)
-    }
-
-    async fn close(&mut self, _: &CloseReason) {
-        self.sink.closes.fetch_add(1, Ordering::AcqRel);
+    async fn close(&mut self, sink: &SharedSink, _: &CloseReason) {
+        sink.0.closes.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -123,9 +127,8 @@ impl Peer {
             writable: Mutex::default(),
             arrived: Notify::new(),
         });
-        let transport = MemoryTransport { incoming, sink: Arc::clone(&sink) };
-        let hub = hub.clone();
-        let task = tokio::spawn(async move { hub.serve(transport, Arc::new(Handshake::default())).await });
+        let shared = SharedSink(Arc::clone(&sink));
+        let task = tokio::spawn(hub.serve(MemoryTransport { incoming }, shared, Arc::default()));
         let prefix = Prefix::new(&Address::parse(document).unwrap(), Dialect::Hocuspocus);
         Self { doc: Doc::with_client_id(client), prefix, outgoing: Some(outgoing), sink, task }
     }

@@ -104,8 +104,11 @@ impl FrameReader {
         Ok(None)
     }
 
-    /// Keeps what [`Self::take`] left.
+    /// Keeps what [`Self::take`] left, or what follows a frame whose beginning is pending.
     pub fn keep(&mut self, rest: &[u8]) {
+        if self.has_pending() {
+            self.reserve();
+        }
         self.pending.extend_from_slice(rest);
     }
 
@@ -134,8 +137,8 @@ impl FrameReader {
         Ok(None)
     }
 
-    /// Where to read the rest of a frame whose beginning is pending, with room for it.
-    pub fn spare(&mut self) -> &mut BytesMut {
+    /// Makes room for the rest of the frame whose beginning is pending.
+    fn reserve(&mut self) {
         let frame_bytes = match self.head(&self.pending) {
             Ok(Some(head)) => head.head_bytes + head.payload_bytes,
             // Not even the head is whole.
@@ -143,7 +146,6 @@ impl FrameReader {
         };
         let missing_bytes = frame_bytes.saturating_sub(self.pending.len());
         self.pending.reserve(missing_bytes.clamp(1024, RESERVE_BYTES_MAX));
-        &mut self.pending
     }
 
     /// Reads a frame's head (5.2); `None` while it is not whole.
@@ -285,7 +287,7 @@ mod tests {
         let mut pieces = Vec::new();
         for mut chunk in stream.chunks(step) {
             if reader.has_pending() {
-                reader.spare().extend_from_slice(chunk);
+                reader.keep(chunk);
             } else {
                 while let Some(piece) = reader.take(&mut chunk)? {
                     pieces.push(piece);
@@ -365,7 +367,8 @@ mod tests {
     fn a_claimed_length_reserves_little() {
         let mut reader = FrameReader::new(50 * 1024 * 1024);
         reader.keep(&[0x82, 0xff, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
-        assert!(reader.spare().capacity() <= RESERVE_BYTES_MAX + 64);
+        reader.reserve();
+        assert!(reader.pending.capacity() <= RESERVE_BYTES_MAX + 64);
     }
 
     #[test]

@@ -5,20 +5,17 @@
 pub mod frame;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fidibus_core::error::{BoxError, CloseReason};
 use fidibus_core::hub::{FrameSink, Incoming, Transport};
 use fidibus_core::room::Framing;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::time::{Instant, Sleep};
 
-use crate::stream::{ReadHalf, ServerStream, WriteHalf};
+use crate::stream::ServerStream;
 use frame::{FrameError, FrameReader, Piece};
 
 /// Bytes taken from a socket at once.
@@ -39,13 +36,11 @@ pub struct WebSocketLimits {
     pub ping_interval: Duration,
 }
 
-/// One WebSocket.
+/// What reads a WebSocket. The socket itself is the [`ServerStream`] beside it.
 pub struct WebSocket {
-    reader: ReadHalf,
-    writer: Arc<WriteHalf>,
     frames: FrameReader,
-    limits: WebSocketLimits,
-    tick: Pin<Box<Sleep>>,
+    ping_interval: Duration,
+    tick_at: Instant,
     silence: Silence,
     state: State,
 }
@@ -69,70 +64,34 @@ enum State {
 }
 
 impl WebSocket {
-    /// Takes over a socket after its handshake; `read_ahead` is what HTTP has read of it already.
-    pub fn new(stream: ServerStream, read_ahead: &[u8], limits: WebSocketLimits) -> Self {
-        let (reader, writer) = stream.into_split();
+    /// Begins after the handshake; `read_ahead` is what HTTP has read of the socket already.
+    pub fn new(read_ahead: &[u8], limits: WebSocketLimits) -> Self {
         let mut frames = FrameReader::new(limits.message_bytes_max);
         frames.keep(read_ahead);
-        let tick = Box::pin(tokio::time::sleep(limits.ping_interval));
         Self {
-            reader,
-            writer: Arc::new(writer),
             frames,
-            limits,
-            tick,
+            ping_interval: limits.ping_interval,
+            tick_at: Instant::now() + limits.ping_interval,
             silence: Silence::Heard,
             state: State::Open,
         }
     }
 
-    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Incoming>, BoxError>> {
-        loop {
-            if self.state != State::Open {
-                return Poll::Ready(Ok(None));
-            }
-            match self.frames.take_pending() {
-                Ok(None) => {}
-                Ok(Some(piece)) => match self.incoming(piece) {
-                    Some(incoming) => return Poll::Ready(Ok(Some(incoming))),
-                    None => continue,
-                },
-                Err(error) => return Poll::Ready(Ok(Some(self.invalid(error)))),
-            }
-            match self.poll_read(context) {
-                Poll::Ready(Ok(Some(piece))) => {
-                    if let Some(incoming) = self.incoming(piece) {
-                        return Poll::Ready(Ok(Some(incoming)));
-                    }
-                }
-                Poll::Ready(Ok(None)) => {}
-                Poll::Ready(Err(ReadError::Frame(error))) => {
-                    return Poll::Ready(Ok(Some(self.invalid(error))));
-                }
-                Poll::Ready(Err(ReadError::Io(error))) => {
-                    self.state = State::Ended;
-                    return Poll::Ready(Err(error.into()));
-                }
-                Poll::Pending => return self.poll_silence(context),
-            }
-        }
-    }
-
     /// Reads once. A piece that is whole leaves at once, what follows it waits in `frames`.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Piece>, ReadError>> {
-        if self.frames.has_pending() {
-            let read = pin!(self.reader.read_buf(self.frames.spare()));
-            let count = ready!(read.poll(context)).map_err(ReadError::Io)?;
-            self.note_read(count);
-            return Poll::Ready(Ok(None));
-        }
+    fn poll_read(
+        &mut self,
+        socket: &ServerStream,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Piece>, ReadError>> {
         BUFFER.with_borrow_mut(|buffer| {
             buffer.resize(READ_BYTES, 0);
-            let mut read = ReadBuf::new(buffer);
-            ready!(Pin::new(&mut self.reader).poll_read(context, &mut read)).map_err(ReadError::Io)?;
-            let mut input = read.filled();
-            self.note_read(input.len());
-            let piece = self.frames.take(&mut input).map_err(ReadError::Frame)?;
+            let count = ready!(socket.poll_read_shared(context, buffer)).map_err(ReadError::Io)?;
+            let mut input = &buffer[..count];
+            self.note_read(count);
+            let mut piece = None;
+            if !self.frames.has_pending() {
+                piece = self.frames.take(&mut input).map_err(ReadError::Frame)?;
+            }
             self.frames.keep(input);
             Poll::Ready(Ok(piece))
         })
@@ -142,26 +101,6 @@ impl WebSocket {
         match count {
             0 => self.state = State::Ended,
             _ => self.silence = Silence::Heard,
-        }
-    }
-
-    /// Nothing came: is it time to ask whether anybody is there?
-    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Incoming>, BoxError>> {
-        loop {
-            ready!(self.tick.as_mut().poll(context));
-            self.tick.as_mut().reset(Instant::now() + self.limits.ping_interval);
-            match self.silence {
-                Silence::Heard => self.silence = Silence::Silent,
-                Silence::Silent => {
-                    self.silence = Silence::Pinged;
-                    return Poll::Ready(Ok(Some(Incoming::Control(frame::PING))));
-                }
-                Silence::Pinged => {
-                    self.state = State::Ended;
-                    let error = io::Error::new(io::ErrorKind::TimedOut, "no answer to a ping");
-                    return Poll::Ready(Err(error.into()));
-                }
-            }
         }
     }
 
@@ -188,20 +127,20 @@ impl WebSocket {
 
     /// Sends a close frame, and reads on until the peer ended as well: a socket that is dropped with
     /// bytes unread is reset, which may overtake the close frame.
-    async fn say_goodbye(&mut self, farewell: Bytes) -> io::Result<()> {
+    async fn say_goodbye(socket: &ServerStream, farewell: Bytes) -> io::Result<()> {
         let mut rest = &farewell[..];
         while !rest.is_empty() {
-            match self.writer.try_write_vectored(&[IoSlice::new(rest)]) {
+            match socket.try_write_shared(&[IoSlice::new(rest)]) {
                 Ok(count) => rest = &rest[count..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    std::future::poll_fn(|context| self.writer.poll_writable(context)).await?;
+                    poll_fn(|context| socket.poll_writable(context)).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
-        self.writer.shutdown()?;
-        let mut sink = [0; 1024];
-        while self.reader.read(&mut sink).await? > 0 {}
+        socket.shutdown_write()?;
+        let mut read = [0; 1024];
+        while poll_fn(|context| socket.poll_read_shared(context, &mut read)).await? > 0 {}
         Ok(())
     }
 }
@@ -212,8 +151,39 @@ enum ReadError {
 }
 
 impl Transport for WebSocket {
-    fn recv(&mut self) -> impl Future<Output = Result<Option<Incoming>, BoxError>> + Send {
-        std::future::poll_fn(|context| self.poll_recv(context))
+    type Sink = ServerStream;
+
+    fn poll_recv(
+        &mut self,
+        socket: &ServerStream,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Incoming>, BoxError>> {
+        loop {
+            if self.state != State::Open {
+                return Poll::Ready(Ok(None));
+            }
+            match self.frames.take_pending() {
+                Ok(None) => {}
+                Ok(Some(piece)) => match self.incoming(piece) {
+                    Some(incoming) => return Poll::Ready(Ok(Some(incoming))),
+                    None => continue,
+                },
+                Err(error) => return Poll::Ready(Ok(Some(self.invalid(error)))),
+            }
+            match ready!(self.poll_read(socket, context)) {
+                Ok(Some(piece)) => {
+                    if let Some(incoming) = self.incoming(piece) {
+                        return Poll::Ready(Ok(Some(incoming)));
+                    }
+                }
+                Ok(None) => {}
+                Err(ReadError::Frame(error)) => return Poll::Ready(Ok(Some(self.invalid(error)))),
+                Err(ReadError::Io(error)) => {
+                    self.state = State::Ended;
+                    return Poll::Ready(Err(error.into()));
+                }
+            }
+        }
     }
 
     fn try_recv(&mut self) -> Option<Incoming> {
@@ -230,38 +200,61 @@ impl Transport for WebSocket {
         None
     }
 
-    fn sink(&self) -> Arc<dyn FrameSink> {
-        Arc::<WriteHalf>::clone(&self.writer)
+    fn poll_timeout(&self) -> Option<Instant> {
+        Some(self.tick_at)
     }
 
-    async fn close(&mut self, reason: &CloseReason) {
+    /// Was nothing heard since the last tick? Then it is time to ask whether anybody is there.
+    fn handle_timeout(&mut self, now: Instant, listening: bool) -> Result<Option<Incoming>, BoxError> {
+        if now < self.tick_at {
+            return Ok(None);
+        }
+        self.tick_at = now + self.ping_interval;
+        if !listening {
+            self.silence = Silence::Heard;
+        }
+        match self.silence {
+            Silence::Heard => {
+                self.silence = Silence::Silent;
+                Ok(None)
+            }
+            Silence::Silent => {
+                self.silence = Silence::Pinged;
+                Ok(Some(Incoming::Control(frame::PING)))
+            }
+            Silence::Pinged => {
+                self.state = State::Ended;
+                Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to a ping").into())
+            }
+        }
+    }
+
+    async fn close(&mut self, socket: &ServerStream, reason: &CloseReason) {
         let farewell = match self.state {
             // An endpoint echoes the code that it got (RFC 6455, 5.5.1).
             State::PeerClosed(code) => frame::close(code.unwrap_or(0), ""),
             State::Open | State::Ended => frame::close(reason.code, &reason.reason),
         };
         // Both ways of failing, the peer is gone or too slow, end in the socket being dropped.
-        let _ = tokio::time::timeout(CLOSE_MAX, self.say_goodbye(farewell)).await;
+        let _ = tokio::time::timeout(CLOSE_MAX, Self::say_goodbye(socket, farewell)).await;
     }
 }
 
-impl Drop for WebSocket {
-    fn drop(&mut self) {
-        // A room may hold the writing half for a moment longer; the peer must not wait for that.
-        let _ = self.writer.shutdown();
-    }
-}
-
-impl FrameSink for WriteHalf {
+impl FrameSink for ServerStream {
     fn framing(&self) -> Framing {
         Framing::WebSocket
     }
 
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.try_write_vectored(slices)
+        self.try_write_shared(slices)
     }
 
     fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Self::poll_writable(self, context)
+    }
+
+    fn ended(&self) {
+        // A room may hold the socket for a moment longer; the peer must not wait for that.
+        let _ = self.shutdown_write();
     }
 }
