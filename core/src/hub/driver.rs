@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::task::AtomicWaker;
+use smallvec::SmallVec;
 use tokio::time::Sleep;
 
 use super::Shared;
@@ -112,7 +113,8 @@ struct Driver<T: Transport> {
     transport: T,
     handshake: Arc<Handshake>,
     outbox: Arc<Outbox<Socket<T::Sink>>>,
-    seats: Vec<Seat>,
+    /// Most sockets have one session, which lies here itself.
+    seats: SmallVec<[Seat; 1]>,
     /// Sessions that were conflated and wait for the outbox to drain.
     lagging: Vec<SessionKey>,
     /// Decisions under way; boxed, since an idle connection has none.
@@ -174,7 +176,7 @@ impl<T: Transport> Driver<T> {
             transport,
             handshake,
             outbox,
-            seats: Vec::new(),
+            seats: SmallVec::new(),
             lagging: Vec::new(),
             pending: None,
             pace,
@@ -426,8 +428,6 @@ impl<T: Transport> Driver<T> {
         match self.seats.iter_mut().find(|seat| seat.session == session) {
             None => {
                 self.shared.metrics.sessions_open.add(1);
-                // Most sockets have one session.
-                self.seats.reserve_exact(usize::from(self.seats.is_empty()));
                 self.seats.push(Seat { session, room: None, scope, registration });
             }
             Some(seat) => {
