@@ -195,7 +195,7 @@ async fn enter(
     let mut way_back = WayBack { room: Arc::clone(&room), session: Some(subscriber.session) };
     room.send(Command::Join(Box::new(Join { subscriber, reply, pin })));
     // A room that ended before it took the session is loaded anew when the client tries again.
-    joined.await.unwrap_or(Err(HubError::Unloaded))?;
+    joined.await.unwrap_or_else(|_| Err(room.ended()))?;
     way_back.session = None;
     Ok(room)
 }

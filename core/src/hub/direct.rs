@@ -23,7 +23,7 @@ impl DirectConnection {
     pub(super) async fn open(pin: Pin) -> Result<Self, HubError> {
         let (reply, opened) = oneshot::channel();
         pin.room().send(Command::Open(reply));
-        opened.await.unwrap_or(Err(HubError::Unloaded))?;
+        opened.await.unwrap_or_else(|_| Err(pin.room().ended()))?;
         Ok(Self { pin })
     }
 
@@ -138,7 +138,7 @@ pub(super) async fn with<R: Send + 'static>(
 ) -> Result<R, HubError> {
     let (reply, called) = oneshot::channel();
     room.send(Command::With(Box::new(move |room, now| drop(reply.send(call(room, now))))));
-    called.await.map_err(|_| HubError::Unloaded)
+    called.await.map_err(|_| room.ended())
 }
 
 /// Why a direct call failed.
@@ -153,4 +153,42 @@ pub enum DirectError {
     /// The document cannot be read as text or JSON, or edited.
     #[error(transparent)]
     Materialize(#[from] MaterializeError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::BoxFuture;
+    use crate::config::Config;
+    use crate::error::CloseReason;
+    use crate::hooks::{Extension, HookResult, HookSet, LoadDocumentEvent, Rejection};
+    use crate::hub::Hub;
+    use crate::id::DocumentName;
+
+    struct Refusing;
+
+    impl Extension for Refusing {
+        fn name(&self) -> &str {
+            "refusing"
+        }
+        fn hooks(&self) -> HookSet {
+            HookSet::ON_LOAD_DOCUMENT
+        }
+        fn on_load_document<'a>(&'a self, _: &'a mut LoadDocumentEvent) -> BoxFuture<'a, HookResult> {
+            Box::pin(async { Err(Rejection::with_reason(CloseReason::FORBIDDEN)) })
+        }
+    }
+
+    /// Goal: who comes to a room just after its load failed is told why, as who waited in it is.
+    #[tokio::test]
+    async fn who_comes_after_the_load_failed_is_told_why() {
+        let hub = Hub::builder(Config::default()).extension(Arc::new(Refusing)).build();
+        let pin = hub.0.open_room(&DocumentName::parse("notes").unwrap(), None).unwrap();
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(pin.room().inbox().is_closed(), "the load failed");
+        let late = DirectConnection::open(pin).await.err();
+        assert!(matches!(late, Some(HubError::Rejected(_))), "{late:?}");
+    }
 }

@@ -67,7 +67,7 @@ impl Hub {
         };
         let (reply, joined) = oneshot::channel();
         room.send(Command::Join(Box::new(Join { subscriber, reply, pin })));
-        joined.await.unwrap_or(Err(HubError::Unloaded))?;
+        joined.await.unwrap_or_else(|_| Err(room.ended()))?;
         Ok(Observer { session, room, outbox, state: Mutex::default() })
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use hashbrown::HashMap;
@@ -75,6 +75,8 @@ pub(super) struct RoomHandle {
     pub(super) unsettled: AtomicBool,
     /// The task did not save everything when it was asked to end.
     pub(super) unsaved: AtomicBool,
+    /// Why the document could not be loaded, for who comes to the closed inbox.
+    load_failure: OnceLock<HubError>,
 }
 
 impl RoomHandle {
@@ -91,6 +93,16 @@ impl RoomHandle {
     /// Sends a command; `false` when the room has ended.
     pub(super) fn send(&self, command: Command) -> bool {
         self.inbox.send(command).is_ok()
+    }
+
+    /// Notes that the document could not be loaded; before the inbox closes.
+    pub(super) fn fail(&self, error: &HubError) {
+        let _ = self.load_failure.set(error.clone());
+    }
+
+    /// Why a command got no answer: the room ended before, or while, it was there.
+    pub(super) fn ended(&self) -> HubError {
+        self.load_failure.get().cloned().unwrap_or(HubError::Unloaded)
     }
 
     /// Sends a session's message and accounts for its bytes.
@@ -205,6 +217,7 @@ impl Registry {
             sessions: AtomicUsize::new(0),
             unsettled: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
+            load_failure: OnceLock::new(),
         });
         let pin = room.pin();
         shard.insert(name.clone(), Arc::clone(&room));

@@ -48,6 +48,7 @@ pub(super) async fn run(shared: Arc<Shared>, handle: Arc<RoomHandle>, opener: Op
         Err(error) => {
             shared.metrics.load_failures_total.add(1);
             tracing::error!(document = %handle.name(), error = %error_chain(&error), "Document could not be loaded; its clients are refused");
+            handle.fail(&error);
             shared.registry.remove(&handle);
             if let Some(follower) = &shared.follower {
                 follower.load_failed(handle.name());
