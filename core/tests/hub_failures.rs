@@ -126,6 +126,56 @@ async fn a_document_that_is_refused_for_long_stays_without_acks() {
     }
 }
 
+/// What fails again and again while others could be stored is set apart as well, whatever the store says
+/// about trying again.
+#[tokio::test]
+async fn a_row_that_fails_for_ever_holds_up_the_others_for_seconds_only() {
+    let store = TestStore::new();
+    let hub = hub_with(&store, config());
+    let (good, bad) = (Peer::open(&hub, "good", 1).await, Peer::open(&hub, "bad", 2).await);
+    *store.poisoned.lock().unwrap() = Some(name("bad"));
+    store.poison_is_retryable.store(true, Ordering::Release);
+    bad.type_text("x");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    good.type_text("a");
+    assert!(good.is_silent().await, "it may be the store as a whole");
+    assert!(good.ack().await);
+    // From now on nobody waits for it.
+    good.type_text("b");
+    assert!(tokio::time::timeout(Duration::from_secs(1), good.ack()).await.unwrap());
+    bad.type_text("y");
+    assert!(bad.is_silent().await);
+    *store.poisoned.lock().unwrap() = None;
+    for _ in 0..2 {
+        assert!(bad.ack().await);
+    }
+    bad.leave().await;
+    eventually("unloaded", async || hub.documents() == [name("good")]).await;
+    assert_eq!(Peer::open(&hub, "bad", 3).await.text(), "xy");
+}
+
+/// A store that takes nothing from anybody is away: all wait together, and are stored together.
+#[tokio::test]
+async fn nobody_is_set_apart_while_the_store_is_away() {
+    let store = TestStore::new();
+    let hub = hub_with(&store, config());
+    let mut peers = Vec::new();
+    for client in 1..=20 {
+        peers.push(Peer::open(&hub, &format!("doc{client}"), client).await);
+    }
+    store.append_fails.store(true, Ordering::Release);
+    for peer in &peers {
+        peer.type_text("a");
+    }
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    store.append_fails.store(false, Ordering::Release);
+    for peer in &peers {
+        assert!(peer.ack().await);
+    }
+    assert_eq!(hub.metrics().log_commits_total, 1);
+    assert_eq!(hub.metrics().uncommitted_bytes, 0);
+}
+
 /// Says no to the first unload, and counts how often it is asked.
 struct Reluctant(Arc<AtomicUsize>);
 

@@ -2,8 +2,9 @@
 //! gathers, so latency is one commit and throughput is not bounded by it. A commit that fails is tried
 //! again for ever, with its rows in order; no ack is given meanwhile.
 //!
-//! While the log is away, that holds up everybody. Rows that it refuses for good are set apart with all
-//! that their room sends after them, and are tried again by themselves: the other rooms go on.
+//! While the log is away, that holds up everybody. Rows that it refuses for good, or that fail again and
+//! again while those of others are stored, are set apart with all that their room sends after them, and
+//! are tried again by themselves: the other rooms go on.
 
 use std::mem;
 use std::sync::Arc;
@@ -30,6 +31,13 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 const GATHER: Duration = Duration::from_millis(2);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Once commits have failed for this long, the rooms are tried one by one: it may be about one of them.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// So many rooms are tried one by one in a row without any success: the log is away then.
+const TRIALS_MAX: usize = 16;
+/// What is set apart waits this many times as long as its last trial took, so that the others have most
+/// of the log's time however slowly it refuses.
+const TRIAL_SHARE: u32 = 10;
 
 /// What one room wants committed.
 pub(super) struct Request {
@@ -107,26 +115,56 @@ impl Task {
         if self.busy {
             tokio::time::sleep(GATHER).await;
         }
-        let mut requests = self.gather(first);
-        self.busy = requests.len() > 1;
-        if !self.refused.is_empty() {
-            requests = self.queue_behind_refused(requests);
-        }
-        let Err(error) = self.append_all(&mut requests).await else { return };
-        let mut rooms = Vec::new();
-        while let Some(room) = requests.first().map(Request::room_id) {
-            let (of_room, others) = requests.into_iter().partition(|request| request.room_id() == room);
-            rooms.push(of_room);
-            requests = others;
-        }
-        if let [requests] = &mut rooms[..] {
-            return self.refuse(mem::take(requests), &error);
-        }
-        for mut requests in rooms {
-            if let Err(error) = self.append_all(&mut requests).await {
-                self.refuse(requests, &error);
+        let gathered = self.gather(first);
+        self.busy = gathered.len() > 1;
+        let mut requests = self.admit(gathered);
+        let mut outage = Outage::default();
+        while let Err(error) = self.append_all(&mut requests).await {
+            if error.retryable {
+                tracing::error!(error = %error_chain(&error), "Updates could not be committed; they are kept and tried again, and not acknowledged");
+            }
+            let patient = !outage.is_long();
+            if !patient {
+                // Of all that waits, so that one room's rows cannot be all there is to try.
+                let waiting = std::iter::from_fn(|| self.queue.try_recv().ok()).collect();
+                requests.append(&mut self.admit(waiting));
+            }
+            if !(error.retryable && patient) {
+                requests = self.commit_by_room(requests, error, patient).await;
+            }
+            if !requests.is_empty() {
+                outage.pass().await;
             }
         }
+    }
+
+    /// Finds out whose rows fail, after `error` for all of them. Sets apart what is refused, and unless one
+    /// is `patient` also what fails although another room's rows are stored; what is left.
+    async fn commit_by_room(
+        &mut self,
+        requests: Vec<Request>,
+        error: StoreError,
+        patient: bool,
+    ) -> Vec<Request> {
+        let mut rooms = by_room(requests);
+        if let [room] = &mut rooms[..] {
+            let room = mem::take(room);
+            return if error.retryable { room } else { self.refuse(room, &error) };
+        }
+        let mut failed = Vec::new();
+        let mut stores = false;
+        // The newest first: what failed before is tried when it is known whether the log stores anything.
+        while let Some(mut room) = rooms.pop() {
+            match self.append_all(&mut room).await {
+                Ok(()) => stores = true,
+                Err(error) if !error.retryable || (stores && !patient) => drop(self.refuse(room, &error)),
+                Err(_) => failed.push(room),
+            }
+            if !stores && failed.len() >= TRIALS_MAX {
+                break;
+            }
+        }
+        failed.into_iter().chain(rooms).flatten().collect()
     }
 
     fn gather(&mut self, first: Request) -> Vec<Request> {
@@ -140,13 +178,17 @@ impl Task {
             bytes += request.bytes;
             requests.push(request);
         }
-        let bytes: usize = requests.iter().map(|request| request.bytes).sum();
-        self.metrics.uncommitted_bytes.add(bytes as u64);
         requests
     }
 
-    /// A room's acks are given in order, so nothing of it overtakes what is refused.
-    fn queue_behind_refused(&mut self, requests: Vec<Request>) -> Vec<Request> {
+    /// Counts what came, and keeps what is to be committed now: a room's acks are given in order, so
+    /// nothing of it overtakes what is refused.
+    fn admit(&mut self, requests: Vec<Request>) -> Vec<Request> {
+        let bytes: usize = requests.iter().map(|request| request.bytes).sum();
+        self.metrics.uncommitted_bytes.add(bytes as u64);
+        if self.refused.is_empty() {
+            return requests;
+        }
         let mut free = Vec::with_capacity(requests.len());
         for request in requests {
             match self.refused.get_mut(&request.room_id()) {
@@ -157,13 +199,14 @@ impl Task {
         free
     }
 
-    /// Sets a room's requests apart.
-    fn refuse(&mut self, requests: Vec<Request>, error: &StoreError) {
-        let [first, ..] = &requests[..] else { return };
+    /// Sets a room's requests apart; nothing is left of them.
+    fn refuse(&mut self, requests: Vec<Request>, error: &StoreError) -> Vec<Request> {
+        let [first, ..] = &requests[..] else { return requests };
         tracing::error!(document = %first.room.name(), error = %error_chain(error), "The log refuses updates of a document; they are kept and tried again, and not acknowledged");
         let room = first.room_id();
         let retry_at = Instant::now() + BACKOFF_MIN;
         self.refused.insert(room, Refused { requests, backoff: BACKOFF_MIN, retry_at });
+        Vec::new()
     }
 
     async fn retry_refused(&mut self) {
@@ -171,6 +214,7 @@ impl Task {
         let due = self.refused.extract_if(|_, refused| refused.retry_at <= now).collect::<Vec<_>>();
         for (room, mut refused) in due {
             let document = refused.requests.first().map(|request| request.room.name().clone());
+            let started = Instant::now();
             if self.append_all(&mut refused.requests).await.is_ok() {
                 tracing::info!(
                     document = document.as_ref().map(DocumentName::as_str),
@@ -179,70 +223,109 @@ impl Task {
                 continue;
             }
             refused.backoff = (refused.backoff * 2).min(BACKOFF_MAX);
-            refused.retry_at = Instant::now() + refused.backoff;
+            let ended = Instant::now();
+            refused.retry_at = ended + refused.backoff.max((ended - started) * TRIAL_SHARE);
             self.refused.insert(room, refused);
         }
     }
 
-    /// Appends the rows of these requests and answers them; leaves them as they were where the log refuses
-    /// one of them for good.
+    /// Appends the rows of these requests, a commit's worth at a time, and answers them; leaves those that
+    /// were not committed as they were.
     async fn append_all(&self, requests: &mut Vec<Request>) -> Result<(), StoreError> {
-        let mut batches: Vec<LogBatch> =
-            requests.iter_mut().flat_map(|request| mem::take(&mut request.persist.batches)).collect();
-        if batches.is_empty() {
-            return Ok(());
-        }
-        match self.append(&batches).await {
-            Ok(ids) => {
-                self.answer(requests, &ids);
-                Ok(())
-            }
-            Err(error) => {
-                for request in requests {
-                    request.persist.batches = batches.drain(..request.rows).collect();
+        while !requests.is_empty() {
+            let mut some: Vec<_> = requests.drain(..commit_len(requests)).collect();
+            let batches: Vec<LogBatch> =
+                some.iter_mut().flat_map(|request| mem::take(&mut request.persist.batches)).collect();
+            match self.append(&batches).await {
+                Ok(ids) => self.answer(some, &ids),
+                Err(error) => {
+                    let mut batches = batches.into_iter();
+                    for request in &mut some {
+                        request.persist.batches = batches.by_ref().take(request.rows).collect();
+                    }
+                    requests.splice(..0, some);
+                    return Err(error);
                 }
-                Err(error)
             }
         }
+        Ok(())
     }
 
-    /// Appends rows however long that takes.
-    ///
-    /// # Errors
-    /// The log refuses them for good.
     async fn append(&self, batches: &[LogBatch]) -> Result<Vec<LogId>, StoreError> {
-        let mut backoff = BACKOFF_MIN;
-        loop {
-            let started = Instant::now();
-            let appended = contain(self.log.append(batches)).await;
-            let error = match appended.map_err(|panic| StoreError::permanent("log", panic)) {
-                Ok(Ok(ids)) if ids.len() == batches.len() => {
-                    self.metrics.log_commits_total.add(1);
-                    self.metrics.log_rows_total.add(batches.len() as u64);
-                    self.metrics.log_microseconds_total.add(started.elapsed().as_micros() as u64);
-                    return Ok(ids);
-                }
-                Ok(Ok(ids)) => {
-                    StoreError::permanent("log", format!("{} ids for {} rows", ids.len(), batches.len()))
-                }
-                Ok(Err(error)) | Err(error) => error,
-            };
-            self.metrics.log_failures_total.add(1);
-            if !error.retryable {
-                return Err(error);
+        let started = Instant::now();
+        let appended = contain(self.log.append(batches)).await;
+        let error = match appended.map_err(|panic| StoreError::permanent("log", panic)) {
+            Ok(Ok(ids)) if ids.len() == batches.len() => {
+                self.metrics.log_commits_total.add(1);
+                self.metrics.log_rows_total.add(batches.len() as u64);
+                self.metrics.log_microseconds_total.add(started.elapsed().as_micros() as u64);
+                return Ok(ids);
             }
-            tracing::error!(error = %error, "Updates could not be committed; they are kept and tried again, and not acknowledged");
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
-        }
+            Ok(Ok(ids)) => {
+                StoreError::permanent("log", format!("{} ids for {} rows", ids.len(), batches.len()))
+            }
+            Ok(Err(error)) | Err(error) => error,
+        };
+        self.metrics.log_failures_total.add(1);
+        Err(error)
     }
 
-    fn answer(&self, requests: &mut Vec<Request>, ids: &[LogId]) {
+    fn answer(&self, requests: Vec<Request>, ids: &[LogId]) {
         let mut ids = ids.iter().copied();
-        for Request { room, persist, bytes, rows } in requests.drain(..) {
+        for Request { room, persist, bytes, rows } in requests {
             let rows = ids.by_ref().take(rows).collect();
             self.metrics.uncommitted_bytes.sub(bytes as u64);
             room.send(Command::Committed { sequence: persist.sequence, bytes, rows, parked: persist.parked });
         }
+    }
+}
+
+/// How many of these requests make one commit.
+fn commit_len(requests: &[Request]) -> usize {
+    let (mut rows, mut bytes) = (0, 0);
+    let more = requests.iter().take_while(|request| {
+        let space = rows < ROWS_MAX && bytes < BYTES_MAX;
+        rows += request.rows;
+        bytes += request.bytes;
+        space
+    });
+    more.count()
+}
+
+/// The requests of each room, in order.
+fn by_room(requests: Vec<Request>) -> Vec<Vec<Request>> {
+    let mut rooms = Vec::<Vec<Request>>::new();
+    let mut index_of = HashMap::new();
+    for request in requests {
+        let index = *index_of.entry(request.room_id()).or_insert(rooms.len());
+        match rooms.get_mut(index) {
+            Some(room) => room.push(request),
+            None => rooms.push(vec![request]),
+        }
+    }
+    rooms
+}
+
+/// Commits that fail, from the first on.
+struct Outage {
+    since: Instant,
+    backoff: Duration,
+}
+
+impl Default for Outage {
+    fn default() -> Self {
+        Self { since: Instant::now(), backoff: BACKOFF_MIN }
+    }
+}
+
+impl Outage {
+    /// Waits until the next try.
+    async fn pass(&mut self) {
+        tokio::time::sleep(self.backoff).await;
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+    }
+
+    fn is_long(&self) -> bool {
+        self.since.elapsed() >= PATIENCE
     }
 }

@@ -345,6 +345,8 @@ pub struct TestStore {
     pub append_panics: AtomicBool,
     /// Rows of this document are refused, and all that come with them.
     pub poisoned: Mutex<Option<DocumentName>>,
+    /// It refuses them as if that could pass.
+    pub poison_is_retryable: AtomicBool,
     /// Appends wait until this is notified.
     pub hold_appends: AtomicBool,
     pub release: Notify,
@@ -362,6 +364,7 @@ impl TestStore {
             store_panics: AtomicBool::new(false),
             append_panics: AtomicBool::new(false),
             poisoned: Mutex::default(),
+            poison_is_retryable: AtomicBool::new(false),
             hold_appends: AtomicBool::new(false),
             release: Notify::new(),
         })
@@ -447,7 +450,11 @@ impl UpdateLog for Shared {
             }
             let poisoned = self.0.poisoned.lock().unwrap().clone();
             if batches.iter().any(|batch| Some(&batch.document) == poisoned.as_ref()) {
-                return Err(StoreError::permanent("test", "told to refuse the row"));
+                let retryable = self.0.poison_is_retryable.load(Ordering::Acquire);
+                return Err(StoreError {
+                    retryable,
+                    ..StoreError::permanent("test", "told to refuse the row")
+                });
             }
             self.0.inner.update_log().unwrap().append(batches).await
         })
