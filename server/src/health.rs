@@ -142,13 +142,15 @@ struct Durability<'a> {
 struct Spool {
     rows: u64,
     bytes: u64,
+    /// Rows that cannot be read; they are kept in the file.
+    unreadable: u64,
     /// Neither the database nor the spool takes updates: nothing is acknowledged.
     failing: bool,
 }
 
 impl From<SpoolFigures> for Spool {
-    fn from(SpoolFigures { rows, bytes, failing }: SpoolFigures) -> Self {
-        Self { rows, bytes, failing }
+    fn from(SpoolFigures { rows, bytes, unreadable, failing }: SpoolFigures) -> Self {
+        Self { rows, bytes, unreadable, failing }
     }
 }
 
@@ -166,7 +168,8 @@ fn document(front: &Front, pong: Pong) -> (Status, Vec<u8>) {
     let status = match pong.latency {
         None => Status::Unhealthy,
         Some(_) if spool.failing => Status::Unhealthy,
-        Some(_) if metrics.documents_failing + metrics.quarantined_rows + spool.rows > 0 => Status::Degraded,
+        Some(_) if metrics.documents_failing + metrics.quarantined_rows > 0 => Status::Degraded,
+        Some(_) if spool.rows + spool.unreadable > 0 => Status::Degraded,
         Some(_) => Status::Healthy,
     };
     let uptime = front.started.elapsed();

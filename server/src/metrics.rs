@@ -84,9 +84,10 @@ impl Collector for Figures {
         )?;
         page.seconds_gauge("uptime", "Since the start", self.uptime_seconds)?;
         page.gauge("resident_memory_bytes", "Memory of the process in RAM", self.resident_bytes)?;
-        let SpoolFigures { rows, bytes, failing } = self.spool;
+        let SpoolFigures { rows, bytes, unreadable, failing } = self.spool;
         page.gauge("spool_rows", "Rows that wait for the database in the spool", rows)?;
         page.gauge("spool_bytes", "Bytes of their updates", bytes)?;
+        page.gauge("spool_unreadable_rows", "Rows of the spool that cannot be read; kept in it", unreadable)?;
         page.gauge("spool_failing", "Whether the spool itself took no updates last time", failing.into())?;
         self.encode_hub(&mut page)
     }
@@ -229,7 +230,7 @@ mod tests {
             load_microseconds_total: 1_500_000,
             ..MetricsSnapshot::default()
         };
-        let spool = SpoolFigures { rows: 3, bytes: 30, failing: true };
+        let spool = SpoolFigures { rows: 3, bytes: 30, unreadable: 2, failing: true };
         let durability = [("store", "postgres"), ("ack", "commit")];
         let figures = Figures {
             hub,
@@ -250,6 +251,7 @@ mod tests {
             "fidibus_store_up 1",
             "fidibus_durability_info{store=\"postgres\",ack=\"commit\"} 1",
             "fidibus_spool_rows 3",
+            "fidibus_spool_unreadable_rows 2",
             "fidibus_spool_failing 1",
             "fidibus_uptime_seconds 2.5",
             "fidibus_resident_memory_bytes 9",

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use fidibus_core::error::{BoxError, StoreError};
 use fidibus_core::hub::Hub;
 use fidibus_core::store::{
-    DocumentStore, MemoryStore, PostgresOptions, PostgresStore, SpoolOptions, SpooledStore, SqliteOptions,
-    SqliteStore,
+    DocumentStore, ForeignSpool, MemoryStore, PostgresOptions, PostgresStore, SpoolOptions, SpooledStore,
+    SqliteOptions, SqliteStore,
 };
 
 use crate::authenticators::{self, Authentication};
@@ -33,6 +33,11 @@ pub enum SetUpError {
     /// The spool cannot be opened.
     #[error("WS_SPOOL: cannot open the spool; repair it, or start with WS_SPOOL=off")]
     Spool(#[source] StoreError),
+    /// What waits in the spool is for another database.
+    #[error(
+        "DATABASE_URL: it has changed, and updates wait for the former database; start with the former until none do, or once with WS_SPOOL_ADOPT=on where it is the same at another address"
+    )]
+    ForeignSpool(#[source] StoreError),
     /// Who decides on access cannot be asked.
     #[error("WS_AUTH: the authenticator cannot be made")]
     Authenticator(#[source] BoxError),
@@ -98,9 +103,12 @@ async fn open(storage: &StorageConfig) -> Result<Opened, SetUpError> {
             let state = StateDirectory::take(&storage.state_dir)?;
             let tables = upkeep::prepare_tables(store.clone(), storage.migrate).await;
             let path = storage.state_dir.join(SPOOL_FILE);
-            let options = SpoolOptions { bytes_max, ..SpoolOptions::default() };
+            let options = SpoolOptions { bytes_max, adopt: storage.spool_adopt, ..SpoolOptions::default() };
             let spool = SpooledStore::open(Arc::new(store), &path, options).await;
-            let spool = spool.map_err(SetUpError::Spool)?;
+            let spool = spool.map_err(|error| match error.source.is::<ForeignSpool>() {
+                true => SetUpError::ForeignSpool(error),
+                false => SetUpError::Spool(error),
+            })?;
             Ok(Opened {
                 store: Arc::new(spool.clone()),
                 spool: Some(spool),

@@ -97,6 +97,11 @@ fn what_is_acknowledged_while_the_database_is_away_is_there_later() {
     assert_eq!(body["durability"]["spool"]["failing"], false);
     server.signal("KILL");
     server.wait();
+    // Another database does not get it.
+    let other = format!("{url}-other");
+    let environment = [("DATABASE_URL", &other[..]), ("WS_STATE_DIR", "state"), ("WS_PORT", "0")];
+    let (code, _, said) = run_to_end(&directory, &environment, &[]);
+    assert!(code != 0 && said.contains("WS_SPOOL_ADOPT=on") && said.contains("-other"), "{code}: {said}");
     // Nothing of it is in the database yet; a server that starts now finds it in the spool.
     let server = start(&directory, &url, &[("WS_DATABASE_CONNECT_MS", "500")]);
     let body =

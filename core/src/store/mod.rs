@@ -22,7 +22,7 @@ pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{Migration, MigrationMode, PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
-pub use spool::{SpoolFigures, SpoolOptions, SpooledStore};
+pub use spool::{ForeignSpool, SpoolFigures, SpoolOptions, SpooledStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
@@ -121,6 +121,12 @@ pub trait DocumentStore: Send + Sync + 'static {
 
     /// Closes files and connections, after the last call.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Which database it is, without user and password: `postgres://host:5432/name`. `None` where nothing tells
+    /// one from another. What waits for one database is not given to another.
+    fn identity(&self) -> Option<String> {
+        None
+    }
 
     /// The store's update log, where it has one. It decides whether an ack means "stored".
     fn update_log(&self) -> Option<Arc<dyn UpdateLog>> {

@@ -21,6 +21,8 @@ pub struct StorageConfig {
     /// Bytes of updates that are kept in the state directory while the database is away; `None`: none,
     /// nothing is acknowledged then. Only a database on a server of its own can be away.
     pub spool_bytes_max: Option<u64>,
+    /// Whether updates that wait there for another database are taken over.
+    pub spool_adopt: bool,
     /// Connections to a database on a server of its own.
     pub pool: PoolConfig,
 }
@@ -109,6 +111,7 @@ pub(super) fn read(layers: &mut Layers, production: bool) -> Result<StorageConfi
         history_age_max: history(layers)?,
         migrate: layers.switch("WS_MIGRATE", true)?,
         spool_bytes_max: spool.then_some(spool_bytes_max),
+        spool_adopt: layers.switch("WS_SPOOL_ADOPT", false)?,
         pool: PoolConfig {
             connections_max: layers
                 .number("WS_DATABASE_MAX_CONNECTIONS", 10, 2..=1000)?

@@ -203,6 +203,8 @@ pub const SETTINGS: &[Setting] = &[
         "Keep updates in a file of WS_STATE_DIR while PostgreSQL is away, and acknowledge them from there"]),
     setting(["WS_SPOOL_MAX_BYTES", "spool-max-bytes"], STORAGE, ["BYTES", "4294967296",
         "Updates in that file at most; beyond, nothing is acknowledged until PostgreSQL is back"]),
+    setting(["WS_SPOOL_ADOPT", "spool-adopt"], STORAGE, ["on|off", "off",
+        "Take over updates that wait there for another PostgreSQL: for one start after it has moved to another address"]),
     setting(["WS_DEBOUNCE_MS", "debounce-ms"], STORAGE, ["MS", "1000",
         "A snapshot is written after this much quiet"]),
     setting(["WS_MAX_DEBOUNCE_MS", "max-debounce-ms"], STORAGE, ["MS", "5000",

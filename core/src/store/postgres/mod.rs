@@ -308,6 +308,10 @@ impl DocumentStore for PostgresStore {
         Box::pin(self.inner.pool.close())
     }
 
+    fn identity(&self) -> Option<String> {
+        Some(format!("postgres://{}", self.place()))
+    }
+
     fn update_log(&self) -> Option<Arc<dyn UpdateLog>> {
         Some(Arc::new(self.clone()))
     }

@@ -1,14 +1,18 @@
 //! A store in front of a database that may go away: what cannot be appended there is appended to a local
 //! file, synced, and acknowledged from there; when the database is back, the file is drained in order. A
 //! row is deleted from the file only after the database has it, so a crash at any point repeats rows and
-//! loses none. A row that the database refuses for good stays in the file, where it is loaded from, until a
-//! snapshot holds it.
+//! loses none. A row that the database refuses, for good or again and again while it takes those of other
+//! documents, stays in the file, where it is loaded from, until a snapshot holds it. A row that cannot be read
+//! is set aside in the file.
+//!
+//! The file knows which database its rows are for: another one does not get them unasked.
 //!
 //! Rows in the file have negative ids, so that they are told from the database's.
 
+mod drain;
 mod file;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,11 +22,11 @@ use hashbrown::HashMap;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::{DocumentStore, LogBatch, LogId, StoredDocument, UpdateLog};
+use super::{DocumentStore, LogBatch, LogId, QuarantinedRow, StoredDocument, UpdateLog, merge};
 use crate::auth::BoxFuture;
 use crate::error::StoreError;
 use crate::id::DocumentName;
-use file::SpoolFile;
+use file::{Found, SpoolFile, UnreadableRow};
 
 /// Bounds of a spool.
 #[derive(Clone, Debug)]
@@ -32,11 +36,14 @@ pub struct SpoolOptions {
     pub append_max: Duration,
     /// Bytes of updates in the file before it takes no more and nothing is acknowledged. Default 4 GiB.
     pub bytes_max: u64,
+    /// Takes over what waits in the file for another database, such as one that has moved to another
+    /// address. Default `false`: the file is refused.
+    pub adopt: bool,
 }
 
 impl Default for SpoolOptions {
     fn default() -> Self {
-        Self { append_max: Duration::from_secs(2), bytes_max: 4 * 1024 * 1024 * 1024 }
+        Self { append_max: Duration::from_secs(2), bytes_max: 4 * 1024 * 1024 * 1024, adopt: false }
     }
 }
 
@@ -47,17 +54,12 @@ pub struct SpoolFigures {
     pub rows: u64,
     /// Bytes of their updates.
     pub bytes: u64,
+    /// Rows that cannot be read, beside the others; they are kept in the file.
+    pub unreadable: u64,
     /// The file itself could not be written to, last time: nothing is acknowledged.
     pub failing: bool,
 }
 
-/// Rows moved to the database at once.
-const DRAIN_ROWS_MAX: u32 = 256;
-/// How long a drained batch may take: the database has just come back and may be slow.
-const DRAIN_MAX: Duration = Duration::from_secs(30);
-const DRAIN_RETRY: Duration = Duration::from_millis(500);
-/// Rows that the database refused are offered to it again after this long.
-const REFUSED_RETRY: Duration = Duration::from_secs(300);
 /// Drained rows whose new ids are remembered, so that the room that has them folds them. Rows beyond are
 /// folded after the next load.
 const MOVED_MAX: usize = 100_000;
@@ -76,6 +78,7 @@ struct Shared {
     options: SpoolOptions,
     rows: AtomicU64,
     bytes: AtomicU64,
+    unreadable: AtomicU64,
     failing: AtomicBool,
     filled: Notify,
     /// Rows up to this one were moved, or refused by the database.
@@ -89,7 +92,8 @@ impl SpooledStore {
     /// inside a tokio runtime.
     ///
     /// # Errors
-    /// The file cannot be opened, or the store has no update log.
+    /// The file cannot be opened, updates for another database wait in it ([`ForeignSpool`]), or the store has
+    /// no update log.
     pub async fn open(
         inner: Arc<dyn DocumentStore>,
         path: &Path,
@@ -100,6 +104,9 @@ impl SpooledStore {
         };
         let file = SpoolFile::open(path).await?;
         let content = file.content().await?;
+        if let Some(store) = inner.identity() {
+            claim(&file, path, content.rows, store, options.adopt).await?;
+        }
         let shared = Arc::new(Shared {
             inner,
             log,
@@ -107,6 +114,7 @@ impl SpooledStore {
             options,
             rows: AtomicU64::new(content.rows),
             bytes: AtomicU64::new(content.bytes),
+            unreadable: AtomicU64::new(content.unreadable),
             failing: AtomicBool::new(false),
             filled: Notify::new(),
             passed: AtomicI64::new(0),
@@ -115,7 +123,7 @@ impl SpooledStore {
         if content.rows > 0 {
             tracing::warn!(rows = content.rows, "Updates of an earlier run wait for the database");
         }
-        let drainer = Arc::new(tokio::spawn(drain(Arc::clone(&shared))));
+        let drainer = Arc::new(tokio::spawn(drain::run(Arc::clone(&shared))));
         Ok(Self { shared, drainer })
     }
 
@@ -127,8 +135,8 @@ impl SpooledStore {
         let file = SpoolFile::open(path).await?;
         let content = file.content().await;
         file.close().await;
-        let file::Content { rows, bytes } = content?;
-        Ok(SpoolFigures { rows, bytes, failing: false })
+        let file::Content { rows, bytes, unreadable } = content?;
+        Ok(SpoolFigures { rows, bytes, unreadable, failing: false })
     }
 
     /// What waits for the database.
@@ -136,9 +144,50 @@ impl SpooledStore {
         SpoolFigures {
             rows: self.shared.rows.load(Ordering::Acquire),
             bytes: self.shared.bytes.load(Ordering::Acquire),
+            unreadable: self.shared.unreadable.load(Ordering::Acquire),
             failing: self.shared.failing.load(Ordering::Acquire),
         }
     }
+}
+
+/// Updates for another database wait in the file.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} holds {rows} updates for {other}, but {store} is to have them: start once with the former, so that it gets them, or have the latter adopt them",
+    path.display()
+)]
+pub struct ForeignSpool {
+    /// The file.
+    pub path: PathBuf,
+    /// How many.
+    pub rows: u64,
+    /// The database that they are for.
+    pub other: String,
+    /// The database that is there now.
+    pub store: String,
+}
+
+/// Makes the file this store's, unless something in it is for another one. A file that says nothing was
+/// made before files did.
+async fn claim(
+    file: &SpoolFile,
+    path: &Path,
+    rows: u64,
+    store: String,
+    adopt: bool,
+) -> Result<(), StoreError> {
+    let former = file.store().await?;
+    if former.as_ref() == Some(&store) {
+        return Ok(());
+    }
+    if let Some(other) = former.filter(|_| rows > 0) {
+        if !adopt {
+            let foreign = ForeignSpool { path: path.to_owned(), rows, other, store };
+            return Err(StoreError::permanent("spool", foreign));
+        }
+        tracing::warn!(rows, former = other, store, "Updates that wait for another database are adopted");
+    }
+    file.belong_to(&store).await
 }
 
 impl Shared {
@@ -182,97 +231,20 @@ impl Shared {
         Ok(ids.into_iter().map(|id| -id).collect())
     }
 
-    /// Moves the oldest rows; whether there may be more.
-    async fn move_oldest(&self) -> Result<bool, StoreError> {
-        let (counted, counted_bytes) =
-            (self.rows.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire));
-        let rows = self.file.oldest_after(self.passed.load(Ordering::Acquire), DRAIN_ROWS_MAX).await?;
-        let Some(&(last, _)) = rows.last() else {
-            // Folded rows are not counted down one by one. What was added since the look still counts.
-            let empty = self.rows.compare_exchange(counted, 0, Ordering::AcqRel, Ordering::Acquire).is_ok();
-            if empty {
-                subtract(&self.bytes, counted_bytes);
-            }
-            return Ok(!empty);
-        };
-        // Asked first, since a database that hangs is found out sooner by a small question.
-        let answered = tokio::time::timeout(self.options.append_max, self.inner.ping()).await;
-        answered.map_err(|elapsed| StoreError::retryable(self.inner.name(), elapsed))??;
-        let (ids, batches): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-        match self.move_rows(&ids, &batches).await {
-            Err(error) if !error.retryable => self.move_one_by_one(&ids, &batches).await?,
-            moved => moved?,
-        }
-        self.passed.store(last, Ordering::Release);
-        Ok(true)
-    }
-
-    async fn move_rows(&self, ids: &[LogId], batches: &[LogBatch]) -> Result<(), StoreError> {
-        let appended = tokio::time::timeout(DRAIN_MAX, self.log.append(batches)).await;
-        let new_ids = appended.map_err(|elapsed| StoreError::retryable(self.inner.name(), elapsed))??;
-        {
-            let mut moved = self.lock_moved();
-            if moved.len() > MOVED_MAX {
-                moved.clear();
-            }
-            moved.extend(ids.iter().copied().zip(new_ids));
-        }
-        self.file.delete(ids).await?;
-        self.count_off(batches);
-        Ok(())
-    }
-
-    /// Moves those rows that the database takes: one that it refuses must not hold up the others for ever.
-    async fn move_one_by_one(&self, ids: &[LogId], batches: &[LogBatch]) -> Result<(), StoreError> {
-        let mut refused = Vec::new();
-        for (id, batch) in ids.iter().zip(batches) {
-            match self.move_rows(std::slice::from_ref(id), std::slice::from_ref(batch)).await {
-                Err(error) if !error.retryable => refused.push((batch, error)),
-                moved => moved?,
-            }
-        }
-        if refused.len() == batches.len()
-            && refused.len() > 1
-            && let Some((_, error)) = refused.pop()
-        {
-            // It is not about the rows then.
-            return Err(error);
-        }
-        for (batch, error) in refused {
-            tracing::error!(document = %batch.document, %error, "The database refuses an update; it stays in the spool and is loaded from there");
-            self.count_off(std::slice::from_ref(batch));
-        }
-        Ok(())
-    }
-
-    /// These rows wait no longer.
-    fn count_off(&self, batches: &[LogBatch]) {
-        subtract(&self.rows, batches.len() as u64);
-        subtract(&self.bytes, batches.iter().map(|batch| batch.update.len() as u64).sum());
-    }
-
-    /// Has the rows that were refused offered to the database once more.
-    async fn offer_again(&self) -> Result<(), StoreError> {
-        let content = self.file.content().await?;
-        // Where rows came meanwhile, they are moved first; another time then.
-        let nothing_waits =
-            || self.rows.compare_exchange(0, content.rows, Ordering::AcqRel, Ordering::Acquire);
-        if content.rows > 0 && nothing_waits().is_ok() {
-            self.bytes.fetch_add(content.bytes, Ordering::AcqRel);
-            self.passed.store(0, Ordering::Release);
-        }
-        Ok(())
-    }
-
     async fn load(&self, document: &DocumentName) -> Result<Option<StoredDocument>, StoreError> {
         // The file first: a row that is moved meanwhile is then seen twice, not never.
-        let spooled = self.file.of_document(document).await?;
+        let Found { rows, unreadable } = self.file.of_document(document).await?;
         let stored = self.inner.load(document).await?;
-        if spooled.is_empty() {
+        if rows.is_empty() && unreadable.is_empty() {
             return Ok(stored);
         }
         let mut stored = stored.unwrap_or_default();
-        stored.updates.extend(spooled.into_iter().map(|(id, batch)| (-id, batch.update)));
+        let rows = rows.into_iter().map(|(id, batch)| (-id, batch.update)).collect();
+        let StoredDocument { updates, quarantined, .. } = merge::assemble(None, rows);
+        stored.updates.extend(updates);
+        stored.quarantined.extend(quarantined);
+        let unreadable = unreadable.into_iter().map(|UnreadableRow { row, .. }| row);
+        stored.quarantined.extend(unreadable.map(|row| QuarantinedRow { id: -row.id, ..row }));
         Ok(Some(stored))
     }
 
@@ -313,37 +285,6 @@ impl Shared {
     }
 }
 
-/// Counters run beside the file and are set right when it is found empty; they never wrap.
-fn subtract(counter: &AtomicU64, amount: u64) {
-    let lowered = |value: u64| Some(value.saturating_sub(amount));
-    // The closure always answers, so this cannot fail.
-    let _ = counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, lowered);
-}
-
-/// Moves rows to the database whenever there are any and it takes them.
-async fn drain(shared: Arc<Shared>) {
-    loop {
-        while shared.rows.load(Ordering::Acquire) == 0 {
-            if tokio::time::timeout(REFUSED_RETRY, shared.filled.notified()).await.is_err()
-                && let Err(error) = shared.offer_again().await
-            {
-                tracing::warn!(%error, "The spool cannot be read");
-            }
-        }
-        match shared.move_oldest().await {
-            Ok(true) => {}
-            Ok(false) => tracing::info!(
-                store = shared.inner.name(),
-                "The spool is empty: the database has all updates"
-            ),
-            Err(error) => {
-                tracing::debug!(%error, "The spool cannot be drained yet");
-                tokio::time::sleep(DRAIN_RETRY).await;
-            }
-        }
-    }
-}
-
 impl DocumentStore for SpooledStore {
     fn name(&self) -> &'static str {
         self.shared.inner.name()
@@ -367,7 +308,8 @@ impl DocumentStore for SpooledStore {
 
     fn delete<'a>(&'a self, document: &'a DocumentName) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
-            let spooled = !self.shared.file.of_document(document).await?.is_empty();
+            let Found { rows, unreadable } = self.shared.file.of_document(document).await?;
+            let spooled = !rows.is_empty() || !unreadable.is_empty();
             let stored = self.shared.inner.delete(document).await?;
             self.shared.file.delete_document(document).await?;
             Ok(stored || spooled)
@@ -392,6 +334,10 @@ impl DocumentStore for SpooledStore {
             self.shared.inner.close().await;
             self.shared.file.close().await;
         })
+    }
+
+    fn identity(&self) -> Option<String> {
+        self.shared.inner.identity()
     }
 
     fn update_log(&self) -> Option<Arc<dyn UpdateLog>> {

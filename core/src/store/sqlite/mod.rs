@@ -333,6 +333,11 @@ impl DocumentStore for SqliteStore {
         })
     }
 
+    fn identity(&self) -> Option<String> {
+        let path = self.inner.path.canonicalize().or_else(|_| std::path::absolute(&self.inner.path)).ok()?;
+        Some(format!("sqlite:{}", path.display()))
+    }
+
     fn update_log(&self) -> Option<Arc<dyn UpdateLog>> {
         Some(Arc::new(self.clone()))
     }

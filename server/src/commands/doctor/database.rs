@@ -193,6 +193,12 @@ pub(super) async fn examine_spool(
             );
         }
     };
+    if figures.unreadable > 0 {
+        findings.warning(
+            format!("{} rows of the spool cannot be read", figures.unreadable),
+            "they are kept in the table `unreadable` of spool.db, with the reason",
+        )?;
+    }
     let waiting = format!("{} updates ({} bytes) wait in the spool", figures.rows, figures.bytes);
     match (figures.rows, storage.spool_bytes_max) {
         (0, Some(_)) => findings.fine("the spool is empty"),
