@@ -101,7 +101,7 @@ pub struct Limits {
     pub awareness_bytes_max: usize,
     /// Awareness clients of one session. Default 1,000.
     pub awareness_clients_per_session_max: usize,
-    /// Bytes of messages in one room's inbox before its readers wait. Default 64 MiB.
+    /// Bytes of messages in one room's inbox before its readers wait; each counts at least 128. Default 64 MiB.
     pub inbox_bytes_max: usize,
     /// Loaded documents. Default 1,000,000.
     pub documents_max: usize,

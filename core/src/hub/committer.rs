@@ -29,6 +29,8 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Where several rooms write at once, the next commit waits this long for more rows: a commit costs per
 /// commit, not per row. A lone writer's ack is not delayed.
 const GATHER: Duration = Duration::from_millis(2);
+/// What a row counts in its room beside its update while it waits.
+const ROW_BYTES: usize = 128;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Once commits have failed for this long, the rooms are tried one by one: it may be about one of them.
@@ -52,6 +54,10 @@ impl Request {
         // Its own address, which the request keeps from being used again.
         Arc::as_ptr(&self.room) as usize
     }
+
+    fn held_bytes(&self) -> usize {
+        self.bytes + self.rows * ROW_BYTES
+    }
 }
 
 /// Hands rows to the committer.
@@ -71,10 +77,10 @@ impl Committer {
     /// when the store does.
     pub(super) fn commit(&self, room: &Arc<RoomHandle>, persist: Persist) {
         let bytes = persist.batches.iter().map(|batch| batch.update.len()).sum();
-        room.hold(bytes);
+        let request = Request { room: Arc::clone(room), rows: persist.batches.len(), persist, bytes };
+        room.hold(request.held_bytes());
         // The task ends only after the last sender.
-        let rows = persist.batches.len();
-        let _ = self.0.send(Request { room: Arc::clone(room), persist, rows, bytes });
+        let _ = self.0.send(request);
     }
 }
 
@@ -272,10 +278,12 @@ impl Task {
 
     fn answer(&self, requests: Vec<Request>, ids: &[LogId]) {
         let mut ids = ids.iter().copied();
-        for Request { room, persist, bytes, rows } in requests {
-            let rows = ids.by_ref().take(rows).collect();
-            self.metrics.uncommitted_bytes.sub(bytes as u64);
-            room.send(Command::Committed { sequence: persist.sequence, bytes, rows, parked: persist.parked });
+        for request in requests {
+            let rows = ids.by_ref().take(request.rows).collect();
+            self.metrics.uncommitted_bytes.sub(request.bytes as u64);
+            let bytes = request.held_bytes();
+            let Persist { sequence, parked, .. } = request.persist;
+            request.room.send(Command::Committed { sequence, bytes, rows, parked });
         }
     }
 }

@@ -2,6 +2,7 @@
 //! Unlike a channel of tokio it keeps no block of memory while it is empty, which ten thousand idle rooms
 //! would each have.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -15,13 +16,37 @@ struct Queue {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Inbox {
     queue: Mutex<Queue>,
     filled: Notify,
+    /// How many wait.
+    commands: AtomicUsize,
+    commands_max: usize,
+    opened: Notify,
 }
 
 impl Inbox {
+    /// An empty inbox that is full beyond this many commands. It takes more: readers are to pause.
+    pub(super) fn new(commands_max: usize) -> Self {
+        Self {
+            queue: Mutex::default(),
+            filled: Notify::new(),
+            commands: AtomicUsize::new(0),
+            commands_max,
+            opened: Notify::new(),
+        }
+    }
+
+    /// Whether more commands wait than there should.
+    pub(super) fn is_full(&self) -> bool {
+        self.commands.load(Ordering::Acquire) > self.commands_max
+    }
+
+    /// Notified whenever readers may perhaps go on.
+    pub(super) fn opened(&self) -> &Notify {
+        &self.opened
+    }
+
     /// Adds a command; gives it back when the room has ended.
     pub(super) fn send(&self, command: Command) -> Result<(), Command> {
         let mut queue = self.lock();
@@ -30,6 +55,7 @@ impl Inbox {
         }
         queue.commands.push(command);
         let first = queue.commands.len() == 1;
+        self.commands.store(queue.commands.len(), Ordering::Release);
         drop(queue);
         if first {
             self.filled.notify_one();
@@ -44,6 +70,12 @@ impl Inbox {
             std::mem::swap(&mut queue.commands, commands);
         } else {
             commands.append(&mut queue.commands);
+        }
+        let was_full = self.is_full();
+        self.commands.store(0, Ordering::Release);
+        drop(queue);
+        if was_full {
+            self.opened.notify_waiters();
         }
     }
 
@@ -70,7 +102,12 @@ impl Inbox {
     pub(super) fn close(&self) -> Vec<Command> {
         let mut queue = self.lock();
         queue.closed = true;
-        std::mem::take(&mut queue.commands)
+        let waited = std::mem::take(&mut queue.commands);
+        self.commands.store(0, Ordering::Release);
+        drop(queue);
+        // Readers do not wait for a room that has ended.
+        self.opened.notify_waiters();
+        waited
     }
 
     /// Whether the room has ended.

@@ -20,6 +20,8 @@ use crate::room::{Room, Subscriber};
 use crate::store::LogId;
 
 const SHARDS: usize = 16;
+/// What a command counts in an inbox beside its payload: many have none, and are no less to keep.
+const COMMAND_BYTES: usize = 128;
 
 /// Something to be done with a room between two messages.
 pub(super) type RoomCall = Box<dyn FnOnce(&mut Room, Instant) + Send>;
@@ -66,7 +68,6 @@ pub(super) struct RoomHandle {
     /// Bytes that wait in the inbox, for a commit, or for hooks: beyond the bound readers wait.
     waiting_bytes: AtomicUsize,
     waiting_bytes_max: usize,
-    opened: Notify,
     /// Joins under way and direct connections: the room is not unloaded meanwhile.
     pins: AtomicUsize,
     /// Sessions inside.
@@ -120,13 +121,15 @@ impl RoomHandle {
     pub(super) fn release(&self, bytes: usize) {
         let before = self.waiting_bytes.fetch_sub(bytes, Ordering::AcqRel);
         if before > self.waiting_bytes_max {
-            self.opened.notify_waiters();
+            self.inbox.opened().notify_waiters();
         }
     }
 
     /// Whether readers have to wait. Not for a room that has ended: nothing leaves it any more.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting_bytes.load(Ordering::Acquire) > self.waiting_bytes_max && !self.inbox.is_closed()
+        let full =
+            self.waiting_bytes.load(Ordering::Acquire) > self.waiting_bytes_max || self.inbox.is_full();
+        full && !self.inbox.is_closed()
     }
 
     /// Whether somebody keeps it loaded who is no session.
@@ -137,7 +140,7 @@ impl RoomHandle {
     /// Waits until readers may go on.
     pub(super) async fn opened(&self) {
         loop {
-            let opened = self.opened.notified();
+            let opened = self.inbox.opened().notified();
             if !self.is_full() {
                 return;
             }
@@ -209,10 +212,9 @@ impl Registry {
         }
         let room = Arc::new(RoomHandle {
             name: name.clone(),
-            inbox: Inbox::default(),
+            inbox: Inbox::new(self.waiting_bytes_max / COMMAND_BYTES),
             waiting_bytes: AtomicUsize::new(0),
             waiting_bytes_max: self.waiting_bytes_max,
-            opened: Notify::new(),
             pins: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
             unsettled: AtomicBool::new(false),
@@ -273,7 +275,7 @@ impl Registry {
                 self.emptied.notify_waiters();
             }
         }
-        room.opened.notify_waiters();
+        room.inbox.opened().notify_waiters();
     }
 
     /// How many documents are loaded or loading.
@@ -307,4 +309,58 @@ impl Registry {
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     // The map is whole between any two statements.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ConnectionId;
+    use std::time::Duration;
+
+    fn room(waiting_bytes_max: usize) -> Arc<RoomHandle> {
+        let registry = Registry::new(1, waiting_bytes_max);
+        let pin = registry.open(&DocumentName::parse("notes").unwrap(), drop).unwrap();
+        Arc::clone(pin.room())
+    }
+
+    async fn may_read(room: &RoomHandle) -> bool {
+        tokio::time::timeout(Duration::from_millis(50), room.opened()).await.is_ok()
+    }
+
+    /// Goal: a flood of messages that carry nothing pauses readers as any other does, until the room has
+    /// taken them.
+    #[tokio::test]
+    async fn messages_without_payload_are_counted() {
+        let room = room(10 * COMMAND_BYTES);
+        let session = SessionKey { connection: ConnectionId(1), number: 1 };
+        let mut commands = Vec::new();
+        room.inbox().take(&mut commands);
+        for _ in 0..10 {
+            room.deliver(session, Inbound::QueryAwareness);
+        }
+        assert!(may_read(&room).await);
+        room.deliver(session, Inbound::QueryAwareness);
+        assert!(!may_read(&room).await);
+        let waiting = tokio::spawn({
+            let room = Arc::clone(&room);
+            async move { room.opened().await }
+        });
+        tokio::task::yield_now().await;
+        room.inbox().take(&mut commands);
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("woken").unwrap();
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_room_that_ends() {
+        let room = room(1_000);
+        room.hold(2_000);
+        let waiting = tokio::spawn({
+            let room = Arc::clone(&room);
+            async move { room.opened().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        room.inbox().close();
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("woken").unwrap();
+    }
 }
