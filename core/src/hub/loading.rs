@@ -13,6 +13,7 @@ use crate::hooks::{CreateDocumentEvent, HookSet, LoadDocumentEvent, SessionScope
 use crate::id::DocumentName;
 use crate::log::{LogOptions, StructLog};
 use crate::room::{Room, RoomOptions, Saver};
+use crate::store::merge::{self, Unreadable};
 use crate::store::{LogId, StoredDocument};
 
 /// A document that was loaded.
@@ -64,7 +65,7 @@ pub(super) async fn load(
     Ok(Box::new(Loaded { room, rows, snapshot_bytes, changed }))
 }
 
-fn read(options: LogOptions, stored: &StoredDocument) -> Result<StructLog, crate::log::ScanError> {
+fn read(options: LogOptions, stored: &StoredDocument) -> Result<StructLog, Unreadable> {
     // What was stored was accepted once, whatever the limits are today.
     let unbounded = LogOptions { pending_bytes_max: usize::MAX, ..options };
     let mut log = match &stored.snapshot {
@@ -72,7 +73,7 @@ fn read(options: LogOptions, stored: &StoredDocument) -> Result<StructLog, crate
         None => StructLog::new(unbounded),
     };
     for (_, update) in &stored.updates {
-        log.apply(update)?;
+        merge::apply(&mut log, update)?;
     }
     log.trim_journal(log.cursor());
     log.set_pending_bytes_max(options.pending_bytes_max);
@@ -143,4 +144,24 @@ pub(super) async fn save(
         tracing::error!(document = %document, error = %error_chain(&rejection), "afterStoreDocument failed");
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a row that the store calls readable is loaded. Method: an update of another writer, "a" and a struct
+    /// of no length, which no peer may send.
+    #[test]
+    fn a_row_that_no_peer_may_send_opens_as_a_snapshot_of_it_would() {
+        let strange = Bytes::from_static(&[1, 2, 7, 0, 4, 1, 1, b't', 1, b'a', 0, 0, 0]);
+        let next = Bytes::from_static(&[1, 1, 7, 1, 0x84, 7, 0, 1, b'b', 0]);
+        assert!(StructLog::new(LogOptions::default()).apply(&strange).is_err());
+        for updates in [[&strange, &next], [&next, &strange]] {
+            let rows = updates.into_iter().cloned().zip(1..).map(|(update, id)| (id, update)).collect();
+            let stored = StoredDocument { updates: rows, ..StoredDocument::default() };
+            let log = read(LogOptions::default(), &stored).unwrap();
+            assert_eq!((log.state_vector(), log.pending_bytes()), (vec![1, 7, 2], 0));
+        }
+    }
 }

@@ -41,6 +41,14 @@ pub(crate) fn read(update: &[u8]) -> Result<StructLog, Unreadable> {
     Ok(StructLog::load(options, update)?)
 }
 
+/// Adds stored bytes to a document: what no peer may send, another writer may have stored.
+pub(crate) fn apply(log: &mut StructLog, update: &[u8]) -> Result<(), Unreadable> {
+    if log.apply(update).is_err() {
+        log.apply(&read(update)?.encode_with_pending())?;
+    }
+    Ok(())
+}
+
 /// One update with everything that either holds. `new` itself, where that is all.
 pub(crate) fn merge(existing: &[u8], new: &Bytes) -> Result<Bytes, Unreadable> {
     merge_read(existing, new, read(new)?)
@@ -56,13 +64,13 @@ pub(crate) fn merge_read(existing: &[u8], new: &Bytes, mut log: StructLog) -> Re
         Ok(_) => {}
         Err(_) => {
             log = read(existing)?;
-            log.apply(new)?;
+            apply(&mut log, new)?;
         }
     }
     if log.pending().next().is_some() {
         // Of two parts that wait under one id the first counts, so what is stored already comes first.
         log = read(existing)?;
-        log.apply(new)?;
+        apply(&mut log, new)?;
     }
     // Parts that wait for others are no part of a state, but they are stored, behind holes.
     Ok(log.encode_with_pending().into())
@@ -215,6 +223,20 @@ mod tests {
             assert_eq!(log.apply(honest).unwrap().verdict, Verdict::Known);
             assert_eq!(log.state_vector(), [1, 7, 2]);
         }
+    }
+
+    /// What [`check`] lets pass is merged too: another writer left a struct of no length behind "b", which waits.
+    #[test]
+    fn what_another_writer_left_is_merged() {
+        let strange = Bytes::from_static(&[1, 2, 7, 1, 0x84, 7, 0, 1, b'b', 0, 0, 0]);
+        let first = Bytes::from_static(&[1, 1, 7, 0, 4, 1, 1, b't', 1, b'a', 0]);
+        let (other, _) = edits(1, 3);
+        check(&strange).unwrap();
+        let stored = merge(&state(&other), &strange).unwrap();
+        let stored = merge(&stored, &first).unwrap();
+        let (stored, b) = (read(&stored).unwrap(), [1, 1, 7, 1, 0x84, 7, 0, 1, b'b', 0]);
+        assert_eq!(stored.pending().count(), 0);
+        assert_eq!(stored.verdict(&b).unwrap(), Verdict::Known);
     }
 
     #[test]
