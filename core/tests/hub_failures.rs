@@ -176,6 +176,29 @@ async fn nobody_is_set_apart_while_the_store_is_away() {
     assert_eq!(hub.metrics().uncommitted_bytes, 0);
 }
 
+/// What brings nothing new makes no row, but its ack waits as well.
+#[tokio::test]
+async fn acks_that_wait_for_the_store_pause_their_readers() {
+    let store = TestStore::new();
+    let mut config = config();
+    config.limits.inbox_bytes_max = 20_000;
+    let hub = hub_with(&store, config);
+    let one = Peer::open(&hub, "notes", 1).await;
+    store.hold_appends.store(true, Ordering::Release);
+    let update = update_with(9, "x");
+    for _ in 0..20_000 {
+        one.send_update(&update);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let received = hub.metrics().updates_received_total;
+    assert!(received < 1_000, "{received} wait");
+    store.hold_appends.store(false, Ordering::Release);
+    store.release.notify_one();
+    for _ in 0..20_000 {
+        assert!(one.ack().await);
+    }
+}
+
 /// Says no to the first unload, and counts how often it is asked.
 struct Reluctant(Arc<AtomicUsize>);
 

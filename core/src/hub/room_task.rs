@@ -29,6 +29,10 @@ const QUIET: Duration = Duration::from_secs(2);
 /// A document that a hook keeps loaded is looked at again after this long.
 const UNLOAD_RETRY: Duration = Duration::from_secs(5);
 
+/// What an ack that waits for the store counts among what waits in the room: an update that brings nothing new
+/// waits as an ack alone.
+const ACK_BYTES: usize = 64;
+
 /// Loads a document and runs its room to the end. Its entry stands in the registry already.
 pub(super) async fn run(shared: Arc<Shared>, handle: Arc<RoomHandle>, opener: Option<Box<SessionScope>>) {
     let ending = Ending { shared: Arc::clone(&shared), handle: Arc::clone(&handle) };
@@ -94,6 +98,8 @@ struct RoomTask {
     subscription: Option<Box<dyn Subscription>>,
     /// Commits that are not answered yet.
     uncommitted: usize,
+    /// Acks that count as waiting in the room.
+    held_acks: usize,
     version: u64,
     failing: bool,
     active_at: Instant,
@@ -129,6 +135,7 @@ impl RoomTask {
             follower,
             subscription,
             uncommitted: 0,
+            held_acks: 0,
             version: 0,
             failing: false,
             active_at: Instant::now(),
@@ -222,6 +229,7 @@ impl RoomTask {
         }
         self.room.handle_timeout(now);
         self.take_outputs();
+        self.hold_acks();
         if self.room.version() != self.version {
             self.version = self.room.version();
             if self.shared.keeps_documents {
@@ -237,6 +245,16 @@ impl RoomTask {
         self.save_if_due(now);
         let unsettled = self.saver.is_dirty(self.version) || self.uncommitted > 0;
         self.handle.unsettled.store(unsettled, Ordering::Release);
+    }
+
+    fn hold_acks(&mut self) {
+        let (before, acks) = (self.held_acks, self.room.pending_acks());
+        if acks > before {
+            self.handle.hold((acks - before) * ACK_BYTES);
+        } else if acks < before {
+            self.handle.release((before - acks) * ACK_BYTES);
+        }
+        self.held_acks = acks;
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {

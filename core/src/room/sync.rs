@@ -201,6 +201,11 @@ impl Room {
         self.release_acks(now);
     }
 
+    /// Acks that wait for the store.
+    pub fn pending_acks(&self) -> usize {
+        self.acks.len()
+    }
+
     pub(super) fn release_acks(&mut self, now: Instant) {
         while self.acks.front().is_some_and(|ack| ack.sequence <= self.committed) {
             let Some(ack) = self.acks.pop_front() else { return };

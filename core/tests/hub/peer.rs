@@ -176,6 +176,11 @@ impl Peer {
         self.send(frame::update(&self.prefix, &update));
     }
 
+    /// Sends an update, known or not.
+    pub fn send_update(&self, update: &[u8]) {
+        self.send(frame::update(&self.prefix, update));
+    }
+
     /// Replaces all of the text and sends the update.
     pub fn replace_text(&self, text: &str) {
         let field = self.doc.get_or_insert_text("text");
