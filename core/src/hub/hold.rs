@@ -24,8 +24,7 @@ pub struct Hold {
 impl Hub {
     /// Holds a document that is loaded or loading.
     pub fn hold(&self, document: &DocumentName) -> Option<Hold> {
-        let room = self.0.registry.find(document)?;
-        Some(Hold { pin: room.pin(), shared: Arc::clone(&self.0) })
+        Some(Hold { pin: self.0.registry.pin(document)?, shared: Arc::clone(&self.0) })
     }
 
     /// Loads a document where it is not, on behalf of the host; somebody has to hold it meanwhile.

@@ -207,7 +207,9 @@ impl Registry {
         if let Some(room) = shard.get(name) {
             return Ok(room.pin());
         }
-        if self.loaded.load(Ordering::Acquire) >= self.loaded_max {
+        // Taken at once: other shards are opened at the same time.
+        let one_more = |loaded| (loaded < self.loaded_max).then_some(loaded + 1);
+        if self.loaded.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_err() {
             return Err(HubError::Limit("documents"));
         }
         let room = Arc::new(RoomHandle {
@@ -223,7 +225,6 @@ impl Registry {
         });
         let pin = room.pin();
         shard.insert(name.clone(), Arc::clone(&room));
-        self.loaded.fetch_add(1, Ordering::AcqRel);
         drop(shard);
         start(room);
         Ok(pin)
@@ -232,6 +233,11 @@ impl Registry {
     /// The room of a document, if it is loaded.
     pub(super) fn find(&self, name: &DocumentName) -> Option<Arc<RoomHandle>> {
         self.lock(name).get(name).cloned()
+    }
+
+    /// The room of a document, if it is loaded, pinned: it cannot end between the two.
+    pub(super) fn pin(&self, name: &DocumentName) -> Option<Pin> {
+        self.lock(name).get(name).map(RoomHandle::pin)
     }
 
     /// Removes a room that nobody is on the way to; `false`: somebody is.
@@ -348,6 +354,43 @@ mod tests {
         tokio::task::yield_now().await;
         room.inbox().take(&mut commands);
         tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("woken").unwrap();
+    }
+
+    /// Goal: what is pinned stays. Method: one thread opens and removes a room again and again, another one
+    /// pins it.
+    #[test]
+    fn a_room_that_is_pinned_is_not_removed() {
+        let (registry, name) = (Registry::new(1, 1_000), DocumentName::parse("notes").unwrap());
+        std::thread::scope(|scope| {
+            let remover = scope.spawn(|| {
+                for _ in 0..50_000 {
+                    let room = Arc::clone(registry.open(&name, drop).unwrap().room());
+                    room.inbox().close();
+                    registry.remove_unpinned(&room);
+                }
+            });
+            while !remover.is_finished() {
+                if let Some(pin) = registry.pin(&name) {
+                    let found = registry.find(&name);
+                    assert!(found.is_some_and(|room| Arc::ptr_eq(&room, pin.room())));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn no_more_documents_are_open_than_may_be() {
+        for _ in 0..2_000 {
+            let registry = Registry::new(1, 1_000);
+            std::thread::scope(|scope| {
+                for number in 0..4 {
+                    let registry = &registry;
+                    let name = DocumentName::parse(&format!("notes{number}")).unwrap();
+                    scope.spawn(move || drop(registry.open(&name, drop)));
+                }
+            });
+            assert_eq!(registry.len(), 1);
+        }
     }
 
     #[tokio::test]
