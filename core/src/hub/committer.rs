@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use tokio::sync::mpsc;
 
 use super::error_chain;
+use super::gathering::Gathering;
 use super::panics::contain;
 use super::registry::{Command, RoomHandle};
 use crate::error::StoreError;
@@ -26,9 +27,6 @@ use crate::store::{LogBatch, LogId, UpdateLog};
 const ROWS_MAX: usize = 4_096;
 /// Bytes of one commit, about, at the most.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Where several rooms write at once, the next commit waits this long for more rows: a commit costs per
-/// commit, not per row. A lone writer's ack is not delayed.
-const GATHER: Duration = Duration::from_millis(2);
 /// What a row counts in its room beside its update while it waits.
 const ROW_BYTES: usize = 128;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -119,7 +117,10 @@ impl Task {
 
     async fn commit(&mut self, first: Request) {
         if self.busy {
-            tokio::time::sleep(GATHER).await;
+            let mut gathering = Gathering::default();
+            while let Some(wait) = gathering.next_wait(1 + self.queue.len()) {
+                tokio::time::sleep(wait).await;
+            }
         }
         let gathered = self.gather(first);
         self.busy = gathered.len() > 1;

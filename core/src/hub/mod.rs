@@ -9,6 +9,7 @@ mod direct;
 mod directory;
 mod driver;
 mod follower;
+mod gathering;
 mod hold;
 mod host;
 mod inbox;
