@@ -9,6 +9,7 @@ use super::content::{ANY, BINARY, DOC, JSON, STRING, TYPE};
 use super::ranges::Range;
 use super::reader::Reader;
 use super::structs::{Id, Parent, Struct};
+use super::walk::{Place, Walk};
 
 /// The type reference of an array.
 const ARRAY: u64 = 0;
@@ -25,7 +26,6 @@ pub struct WideCharacters {
 /// What a struct lives in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Home {
-    Unknown,
     /// In the root type of this number.
     Root(usize),
     Array,
@@ -33,18 +33,8 @@ enum Home {
     Elsewhere,
 }
 
-struct Node {
-    clock: u32,
-    at: u32,
-    home: Home,
-}
-
-/// A client's slot and a struct's ordinal.
-type Place = (usize, usize);
-
 struct Homes<'a> {
-    log: &'a StructLog,
-    nodes: Vec<Vec<Node>>,
+    walk: Walk<'a, Home>,
     roots: HashMap<Vec<u8>, usize>,
 }
 
@@ -82,88 +72,48 @@ impl StructLog {
 
 impl<'a> Homes<'a> {
     fn new(log: &'a StructLog) -> Self {
-        let node = |item: Struct| Node { clock: item.clock, at: item.start as u32, home: Home::Unknown };
-        let nodes = log.clients.iter().map(|client| client.iter().map(node).collect()).collect();
-        Self { log, nodes, roots: HashMap::new() }
+        Self { walk: Walk::new(log), roots: HashMap::new() }
     }
 
     /// The homes of those structs that are not deleted and that `wanted` names.
     fn of(&mut self, wanted: impl Fn(&ClientLog, &Struct) -> bool) -> impl Iterator<Item = Home> {
-        let log = self.log;
+        let (walk, roots) = (&mut self.walk, &mut self.roots);
         let mut homes = Vec::new();
-        for (slot, client) in log.clients.iter().enumerate() {
-            for (ordinal, item) in client.iter().enumerate() {
-                let range = Range { start: item.clock, end: item.end_clock() };
-                if wanted(client, &item) && !client.deletes.covers(range) {
-                    homes.push(self.settle((slot, ordinal)));
-                }
-            }
+        for place in walk.places(|client, item| {
+            let range = Range { start: item.clock, end: item.end_clock() };
+            wanted(client, item) && !client.deletes.covers(range)
+        }) {
+            homes.push(walk.settle(place, |walk, place| judge(walk, roots, place)));
         }
         homes.into_iter()
     }
+}
 
-    /// The home of `place`, which takes over that of its neighbour: with a stack, since that goes on and on.
-    fn settle(&mut self, place: Place) -> Home {
-        let mut stack = vec![place];
-        let mut settled = Home::Elsewhere;
-        while let Some(&(slot, ordinal)) = stack.last() {
-            match self.judge((slot, ordinal)) {
-                // A struct only refers to what was there before it, so that this ends.
-                Err(unknown) => stack.push(unknown),
-                Ok(home) => {
-                    self.nodes[slot][ordinal].home = home;
-                    settled = home;
-                    stack.pop();
-                }
-            }
-        }
-        settled
+/// The home of `place`, or the neighbour that it takes it from.
+fn judge(walk: &Walk<'_, Home>, roots: &mut HashMap<Vec<u8>, usize>, place: Place) -> Result<Home, Place> {
+    let Some((client, item)) = walk.read(place) else { return Ok(Home::Elsewhere) };
+    match item.parent {
+        Parent::Root => Ok(root(roots, client, &item)),
+        Parent::Item(id) => Ok(nested(walk, id)),
+        Parent::Copied => match walk.neighbour(&item) {
+            None => Ok(Home::Elsewhere),
+            Some(neighbour) => walk.known(neighbour).ok_or(neighbour),
+        },
     }
+}
 
-    /// The home of `place`, or what has to be settled first.
-    fn judge(&mut self, (slot, ordinal): Place) -> Result<Home, Place> {
-        let node = &self.nodes[slot][ordinal];
-        if node.home != Home::Unknown {
-            return Ok(node.home);
-        }
-        let client = &self.log.clients[slot];
-        let Some(item) = client.read_at(node.at as usize, node.clock) else { return Ok(Home::Elsewhere) };
-        match item.parent {
-            Parent::Root => Ok(self.root(client, &item)),
-            Parent::Item(id) => Ok(self.nested(id)),
-            Parent::Copied => {
-                let Some(neighbour) = item.origin.or(item.right).and_then(|id| self.place(id)) else {
-                    return Ok(Home::Elsewhere);
-                };
-                match self.nodes[neighbour.0][neighbour.1].home {
-                    Home::Unknown => Err(neighbour),
-                    home => Ok(home),
-                }
-            }
-        }
-    }
+fn root(roots: &mut HashMap<Vec<u8>, usize>, client: &ClientLog, item: &Struct) -> Home {
+    // Its flags and a 1 stand before the name.
+    let mut reader = Reader::at(client.bytes(), item.start + 2);
+    let Ok(name) = reader.string::<true>() else { return Home::Elsewhere };
+    let next = roots.len();
+    Home::Root(*roots.entry(name.to_vec()).or_insert(next))
+}
 
-    fn root(&mut self, client: &ClientLog, item: &Struct) -> Home {
-        // Its flags and a 1 stand before the name.
-        let mut reader = Reader::at(client.bytes(), item.start + 2);
-        let Ok(name) = reader.string::<true>() else { return Home::Elsewhere };
-        let next = self.roots.len();
-        Home::Root(*self.roots.entry(name.to_vec()).or_insert(next))
-    }
-
-    fn nested(&self, id: Id) -> Home {
-        let Some((slot, ordinal)) = self.place(id) else { return Home::Elsewhere };
-        let (client, node) = (&self.log.clients[slot], &self.nodes[slot][ordinal]);
-        let made = client.read_at(node.at as usize, node.clock).filter(|item| item.kind() == TYPE);
-        let kind = made.and_then(|item| Reader::at(client.bytes(), item.content).varuint().ok());
-        if kind == Some(ARRAY) { Home::Array } else { Home::Elsewhere }
-    }
-
-    fn place(&self, id: Id) -> Option<Place> {
-        let slot = self.log.slot(id.client)?;
-        let after = self.nodes[slot].partition_point(|node| node.clock <= id.clock);
-        Some((slot, after.checked_sub(1)?))
-    }
+fn nested(walk: &Walk<'_, Home>, id: Id) -> Home {
+    let made = walk.find(id).and_then(|place| walk.read(place)).filter(|(_, item)| item.kind() == TYPE);
+    let kind = made.and_then(|(client, item)| Reader::at(client.bytes(), item.content).varuint().ok());
+    if kind == Some(ARRAY) { Home::Array } else { Home::Elsewhere }
 }
 
 #[cfg(test)]

@@ -12,12 +12,14 @@ mod encode;
 mod journal;
 mod json;
 mod lists;
+mod nesting;
 mod pending;
 mod ranges;
 mod reader;
 mod resolve;
 mod scan;
 mod structs;
+mod walk;
 
 pub use journal::Cursor;
 pub use lists::WideCharacters;

@@ -17,6 +17,12 @@ use yrs::{
 use crate::log::{LogOptions, StructLog};
 use crate::protocol::varint::write_var_uint;
 
+/// Types that lie in each other, at the most. yrs recurses through them: 256 MB of stack are enough for 100,000 in a
+/// debug build, and not for 300,000.
+const NESTING_MAX: u32 = 10_000;
+/// What a type costs of an update at the least: its flags, a parent or neighbour, and its kind.
+const TYPE_BYTES_MIN: usize = 4;
+
 /// What a root type is read as. The wire does not tell; the application knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RootKind {
@@ -242,6 +248,7 @@ fn with_document<T>(
     update: &[u8],
     work: impl FnOnce(&Doc) -> Result<T, MaterializeError>,
 ) -> Result<T, MaterializeError> {
+    refuse_deep_nesting(update)?;
     let doc = Doc::with_options(Options { offset_kind: OffsetKind::Utf16, ..Options::default() });
     let done = apply(&doc, update).and_then(|()| contained(|| work(&doc)));
     if let Err(error) = release(&doc) {
@@ -250,14 +257,31 @@ fn with_document<T>(
     done
 }
 
+/// A stack that overflows ends the process, and every document with it.
+fn refuse_deep_nesting(update: &[u8]) -> Result<(), MaterializeError> {
+    if update.len() / TYPE_BYTES_MIN <= NESTING_MAX as usize {
+        return Ok(());
+    }
+    let levels = loaded(update)?.nesting();
+    if levels > NESTING_MAX {
+        let reason = format!("its types lie {levels} deep in each other, {NESTING_MAX} are allowed");
+        return Err(MaterializeError::Document(reason));
+    }
+    Ok(())
+}
+
+fn loaded(update: &[u8]) -> Result<StructLog, MaterializeError> {
+    let options = LogOptions { gc: false, pending_bytes_max: usize::MAX };
+    StructLog::load(options, update).map_err(|error| refused(&error))
+}
+
 /// yrs would stand still for ever at a character of two UTF-16 units in a list (`log/lists.rs`). `array`: a root type
 /// that is read as one.
 fn refuse_wide_characters(update: &[u8], array: Option<&str>) -> Result<(), MaterializeError> {
     if !update.iter().any(|byte| *byte >= 0xf0) {
         return Ok(());
     }
-    let options = LogOptions { gc: false, pending_bytes_max: usize::MAX };
-    let wide = StructLog::load(options, update).map_err(|error| refused(&error))?.wide_characters();
+    let wide = loaded(update)?.wide_characters();
     if wide.in_lists || array.is_some_and(|array| wide.roots.iter().any(|root| root == array)) {
         return Err(MaterializeError::Document("a list holds characters, which yrs cannot read".to_owned()));
     }
