@@ -35,6 +35,25 @@ async fn a_socket_whose_task_is_dropped_leaves_nothing_behind() {
     tokio::time::timeout(Duration::from_secs(5), report).await.expect("nobody is waited for");
 }
 
+/// A host may outlive its hub: what could not be saved is reported, and then nobody goes on trying.
+#[tokio::test]
+async fn after_a_shutdown_nothing_goes_on() {
+    let store = TestStore::new();
+    let hub = hub_with(&store, config());
+    let one = Peer::open(&hub, "notes", 1).await;
+    store.append_fails.store(true, Ordering::Release);
+    store.store_fails.store(true, Ordering::Release);
+    one.type_text("lost");
+    eventually("tried", async || hub.metrics().log_failures_total > 0).await;
+    let report = hub.shutdown(Duration::from_secs(1), Duration::ZERO, CloseReason::SERVICE_RESTART).await;
+    assert_eq!(report.unsaved, [name("notes")]);
+    eventually("given up", async || hub.documents().is_empty()).await;
+    let tries = |hub: &Hub| (hub.metrics().log_failures_total, hub.metrics().store_failures_total);
+    let before = tries(&hub);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(tries(&hub), before);
+}
+
 #[tokio::test]
 async fn a_load_that_panics_is_a_load_that_failed() {
     let store = TestStore::new();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::error_chain;
 use super::gathering::Gathering;
@@ -63,11 +63,27 @@ impl Request {
 pub(super) struct Committer(mpsc::UnboundedSender<Request>);
 
 impl Committer {
-    /// Starts the task; it ends when the last handle is gone and all is committed.
-    pub(super) fn start(log: Arc<dyn UpdateLog>, metrics: Arc<Metrics>) -> Self {
+    /// Starts the task; it ends when the last handle is gone and all is committed, or when the hub has `ended` and
+    /// its log is closed.
+    pub(super) fn start(
+        log: Arc<dyn UpdateLog>,
+        metrics: Arc<Metrics>,
+        mut ended: watch::Receiver<bool>,
+    ) -> Self {
         let (sender, queue) = mpsc::unbounded_channel();
         let task = Task { log, metrics, queue, refused: HashMap::new(), busy: false };
-        tokio::spawn(task.run());
+        tokio::spawn(async move {
+            let ended = async {
+                // A hub that is dropped without a shutdown has not closed its log.
+                if ended.wait_for(|ended| *ended).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = task.run() => {}
+                () = ended => {}
+            }
+        });
         Self(sender)
     }
 

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use control::OpenSession;
 pub use direct::{DirectConnection, DirectError};
@@ -88,6 +88,8 @@ struct Shared {
     connections_gone: Notify,
     next_connection: AtomicU64,
     shutting_down: AtomicBool,
+    /// The shutdown is over and the store closed.
+    ended: watch::Sender<bool>,
     /// Where the tasks of connections run that a host feeds from threads of its own.
     runtime: Handle,
 }
@@ -226,7 +228,8 @@ impl HubBuilder {
     pub fn build(self) -> Hub {
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
         let metrics = Arc::new(Metrics::default());
-        let committer = store.update_log().map(|log| Committer::start(log, Arc::clone(&metrics)));
+        let (ended, has_ended) = watch::channel(false);
+        let committer = store.update_log().map(|log| Committer::start(log, Arc::clone(&metrics), has_ended));
         let hooks = HookChain::new(self.extensions);
         let mut room_options = RoomOptions::new(&self.config, committer.is_some());
         room_options.report_changes = self.follower.is_some() || hooks.wants(HookSet::ON_CHANGE);
@@ -252,6 +255,7 @@ impl HubBuilder {
             connections_gone: Notify::new(),
             next_connection: AtomicU64::new(1),
             shutting_down: AtomicBool::new(false),
+            ended,
             runtime: Handle::current(),
             config: self.config,
         });
@@ -427,7 +431,16 @@ impl Hub {
         // Whatever a hook or a store still does, the deadline is the deadline.
         let grace = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
         let _ = tokio::time::timeout(grace, self.destroy()).await;
+        self.abandon();
         ShutdownReport { unsaved }
+    }
+
+    /// Ends what could not be saved: a host may outlive its hub, and nobody is to try for ever on a closed store.
+    fn abandon(&self) {
+        self.0.ended.send_replace(true);
+        for room in self.0.registry.rooms() {
+            room.send(Command::Abandon);
+        }
     }
 
     async fn close_sockets(&self, spread: Duration, close: CloseReason) {

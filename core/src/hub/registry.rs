@@ -50,6 +50,8 @@ pub(super) enum Command {
     CloseSessions(CloseReason),
     /// Save now and end.
     Shutdown,
+    /// End now: the hub is gone, and its store closed.
+    Abandon,
     /// Somebody who kept the room loaded let go.
     Reconsider,
 }

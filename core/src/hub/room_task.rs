@@ -108,6 +108,7 @@ struct RoomTask {
     kept_until: Option<Instant>,
     several_threads: bool,
     shutdown: bool,
+    abandoned: bool,
 }
 
 /// Whether the task goes on.
@@ -143,6 +144,7 @@ impl RoomTask {
             kept_until: None,
             several_threads: Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread,
             shutdown: false,
+            abandoned: false,
         }
     }
 
@@ -169,6 +171,10 @@ impl RoomTask {
                 () = &mut timer, if wait => {}
             }
             if self.guarded_turn(&mut commands) == Next::End {
+                return;
+            }
+            if self.abandoned {
+                self.shared.registry.remove(&self.handle);
                 return;
             }
             if self.may_unload() && Box::pin(self.unload()).await == Next::End {
@@ -280,6 +286,7 @@ impl RoomTask {
             Command::With(call) => call(&mut self.room, now),
             Command::CloseSessions(reason) => self.room.close_sessions(&reason),
             Command::Shutdown => self.shutdown = true,
+            Command::Abandon => self.abandoned = true,
             Command::Reconsider => {}
         }
     }
