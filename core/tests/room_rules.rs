@@ -336,6 +336,28 @@ fn awareness_reaches_everybody_also_its_sender_and_goes_with_its_session() {
     assert_eq!(bob.frames().len(), 1);
 }
 
+/// Goal: what is kept for joiners is never older than the last change. Method: a joiner after each kind of change.
+#[test]
+fn joiners_get_the_latest_states() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let state = |clock, state| encode([Entry { client: 5, clock, state }].into_iter());
+    let ada = scene.writer();
+    for clock in 1..=3 {
+        scene.room.handle(ada.key, Inbound::Awareness(state(clock, "{}").into()), scene.now);
+        for _ in 0..2 {
+            let joiner = scene.writer();
+            assert_eq!(joiner.frames(), [frame::awareness(&joiner.prefix, &state(clock, "{}"))]);
+        }
+    }
+    scene.now += Duration::from_secs(40);
+    scene.room.handle_timeout(scene.now);
+    assert!(scene.writer().frames().is_empty(), "the state expired");
+    scene.room.handle(ada.key, Inbound::Awareness(state(5, "{}").into()), scene.now);
+    assert_eq!(scene.writer().frames().len(), 1);
+    scene.room.leave(ada.key, scene.now);
+    assert!(scene.writer().frames().is_empty(), "its session left");
+}
+
 /// Goal: who moves its cursor all the time is not sent it back each time, but often enough to know that
 /// its socket lives, also where it alone moves.
 #[test]

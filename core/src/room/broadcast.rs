@@ -195,10 +195,17 @@ impl Room {
         self.log.trim_journal(oldest);
     }
 
+    /// The states of all who are there; encoded once for all who come between two changes.
     pub(super) fn send_awareness(&mut self, index: usize, now: Instant) {
-        let update = self.awareness.encode_all();
-        let frame = frame::awareness(&self.seats[index].subscriber.prefix, &update);
-        self.push(index, frame.into(), now);
+        let update = match &self.full_awareness {
+            Some(update) => update.clone(),
+            None => {
+                let update = Bytes::from(self.awareness.encode_all());
+                self.full_awareness.insert(update).clone()
+            }
+        };
+        let frame = SharedFrame::new(Body::Awareness, &update).with(&self.seats[index].subscriber.prefix);
+        self.push(index, frame, now);
     }
 
     /// Sends a stateless message to the Hocuspocus sessions that `filter` accepts (`relayStateless`);

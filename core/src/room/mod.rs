@@ -192,6 +192,8 @@ pub struct Room {
     ack_frames: AckFrames,
     version: u64,
     full_state: Option<(u64, Bytes)>,
+    /// The states of all who are there, as joiners get them; dropped with every change.
+    full_awareness: Option<Bytes>,
     /// The document's size after its last compaction.
     compacted_bytes: usize,
     outputs: VecDeque<RoomOutput>,
@@ -225,6 +227,7 @@ impl Room {
             ack_frames: AckFrames::default(),
             version: 0,
             full_state: None,
+            full_awareness: None,
             compacted_bytes: log_bytes,
             outputs: VecDeque::new(),
             counts: RoomCounts::default(),
@@ -347,6 +350,7 @@ impl Room {
         if change.is_empty() {
             return;
         }
+        self.full_awareness = None;
         self.window_awareness.extend(change.clients());
         let session = match origin {
             Some(Origin::Session(session)) => Some(session),
@@ -430,6 +434,7 @@ impl Room {
     /// Drops what only speeds up joins: call when the room has been quiet for a while.
     pub fn shrink(&mut self) {
         self.full_state = None;
+        self.full_awareness = None;
         self.window_awareness = Vec::new();
         self.acks.shrink_to_fit();
         self.outputs.shrink_to_fit();
