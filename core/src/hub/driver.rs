@@ -2,86 +2,37 @@
 //! feeds what arrives into the machine and carries out what comes out; decisions that take time run
 //! beside it, so that one session's slow authentication holds up nobody else.
 
+mod ending;
+mod seats;
+
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
 use tokio::time::Sleep;
 
 use super::Shared;
 use super::decisions::{self, Decision};
-use super::directory::Registration;
-use super::notices::tell_disconnected;
 use super::pace::Pace;
 use super::registry::{Command, RoomHandle};
+use super::socket::{Bell, Socket};
 use super::transport::{FrameSink, Incoming, Transport};
 use crate::auth::{BoxFuture, Handshake, SECURITY};
 use crate::connection::{Connection, ConnectionOptions, Input, Output, Request, Ticket};
 use crate::error::{BoxError, CloseReason};
-use crate::hooks::{HookSet, SessionScope};
+use crate::hooks::HookSet;
 use crate::id::{ConnectionId, SessionKey};
 use crate::protocol::message::Inbound;
-use crate::room::{Frame, Framing, Note, Outbox, Sink};
+use crate::room::{Frame, Note, Outbox};
+use seats::Seat;
 
 /// Frames taken from a socket in one go before others get their turn.
 const FRAMES_PER_TURN_MAX: usize = 64;
-/// A socket that is being closed may take this long to take what is queued.
-const LINGER: Duration = Duration::from_secs(2);
-
-/// The socket's writing half with the bell of its task.
-struct Socket<S> {
-    sink: S,
-    bell: Bell,
-}
-
-impl<S: FrameSink> Sink for Socket<S> {
-    fn framing(&self) -> Framing {
-        self.sink.framing()
-    }
-
-    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.sink.try_write(slices)
-    }
-
-    fn wake(&self) {
-        self.bell.ring();
-    }
-
-    fn refused(&self) {
-        self.bell.ring();
-        self.sink.refused();
-    }
-}
-
-/// Wakes the connection's task, and stays rung until it has come.
-#[derive(Default)]
-struct Bell {
-    rung: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Bell {
-    fn ring(&self) {
-        self.rung.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-
-    fn poll_rung(&self, cx: &Context<'_>) -> Poll<()> {
-        // Registered before the look: a ring in between wakes.
-        self.waker.register(cx.waker());
-        match self.rung.load(Ordering::Acquire) && self.rung.swap(false, Ordering::AcqRel) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
-    }
-}
 
 /// What a connection's task waits for.
 enum Event {
@@ -92,17 +43,6 @@ enum Event {
     Opened,
     Received(Result<Option<Incoming>, BoxError>),
     Timeout,
-}
-
-/// Where a session's messages go.
-struct Seat {
-    session: SessionKey,
-    /// `None`: let in, but not in its room yet.
-    room: Option<Arc<RoomHandle>>,
-    scope: Box<SessionScope>,
-    /// Held: the session is in the hub's directory for as long as it sits here.
-    #[expect(dead_code, reason = "held, not read")]
-    registration: Option<Registration>,
 }
 
 type Pending = FuturesUnordered<BoxFuture<'static, (Ticket, SessionKey, Decision)>>;
@@ -392,10 +332,6 @@ impl<T: Transport> Driver<T> {
         pending.push(Box::pin(async move { (ticket, session, decision.await) }));
     }
 
-    fn scope(&self, session: SessionKey) -> Option<Box<SessionScope>> {
-        self.seats.iter().find(|seat| seat.session == session).map(|seat| seat.scope.clone())
-    }
-
     /// Passes an answer on, and carries out what follows from it; a reason when that is to close.
     fn complete(
         &mut self,
@@ -416,60 +352,6 @@ impl<T: Transport> Driver<T> {
         }
         self.machine.handle_input(Input::Completed(ticket, completion), now);
         self.carry_out(now)
-    }
-
-    /// Keeps what a session was granted, fresh or changed.
-    fn keep_scope(
-        &mut self,
-        session: SessionKey,
-        scope: Box<SessionScope>,
-        registration: Option<Registration>,
-    ) {
-        match self.seats.iter_mut().find(|seat| seat.session == session) {
-            None => {
-                self.shared.metrics.sessions_open.add(1);
-                self.seats.push(Seat { session, room: None, scope, registration });
-            }
-            Some(seat) => {
-                let access = scope.grant.access;
-                let changed = seat.scope.grant.access != access;
-                seat.scope = scope;
-                if changed {
-                    self.change_access(session, access);
-                }
-            }
-        }
-    }
-
-    fn change_access(&mut self, session: SessionKey, access: crate::auth::Access) {
-        let seat = self.seats.iter().find(|seat| seat.session == session);
-        if let Some(room) = seat.and_then(|seat| seat.room.as_ref()) {
-            room.send(Command::Access(session, access));
-        }
-        self.machine.handle_input(Input::AccessChanged(session, access), Instant::now());
-    }
-
-    /// The session is in its room, unless it left meanwhile.
-    fn enter(&mut self, session: SessionKey, room: Arc<RoomHandle>) {
-        match self.seats.iter_mut().find(|seat| seat.session == session) {
-            Some(seat) => seat.room = Some(room),
-            None => drop(room.send(Command::Leave(session))),
-        }
-    }
-
-    fn leave(&mut self, session: SessionKey, reason: &CloseReason) {
-        let Some(index) = self.seats.iter().position(|seat| seat.session == session) else { return };
-        let seat = self.seats.swap_remove(index);
-        self.shared.metrics.sessions_open.sub(1);
-        self.lagging.retain(|lagging| *lagging != session);
-        let Some(room) = seat.room else { return };
-        tracing::debug!(document = %room.name(), code = reason.code, "Session ended");
-        room.send(Command::Leave(session));
-        if self.shared.hooks.wants(HookSet::ON_DISCONNECT) {
-            let shared = Arc::clone(&self.shared);
-            // Sessions may end where no runtime is entered: where their socket's task is dropped.
-            self.shared.runtime.spawn(async move { tell_disconnected(&shared, &seat.scope).await });
-        }
     }
 
     fn read_notes(&mut self, now: Instant) -> Option<CloseReason> {
@@ -538,57 +420,6 @@ impl<T: Transport> Driver<T> {
         let since = self.outbox.stalled_since();
         since.is_some_and(|since| now.saturating_duration_since(since) >= self.shared.limits.stall_max)
     }
-
-    /// The peer is gone, but what it sent is still to be handled: messages may wait for a hook or a load.
-    async fn drain_to_end(&mut self) -> CloseReason {
-        self.machine.handle_input(Input::Ended, Instant::now());
-        let deadline = Instant::now() + self.shared.config.timeout;
-        loop {
-            self.carry_out(Instant::now());
-            if self.machine.is_over() || self.machine.sessions() == 0 || self.pending.is_none() {
-                return CloseReason::GONE;
-            }
-            match tokio::time::timeout_at(deadline.into(), decided(&mut self.pending)).await {
-                Ok(decision) => drop(self.complete(decision, Instant::now())),
-                Err(_) => return CloseReason::GONE,
-            }
-        }
-    }
-
-    /// Leaves all rooms, sends what is queued and the close frame.
-    async fn end(&mut self, reason: &CloseReason) {
-        let now = Instant::now();
-        self.machine.handle_input(Input::Closed, now);
-        self.carry_out(now);
-        let linger = Instant::now() + LINGER;
-        while self.outbox.bytes() > 0 && *reason != CloseReason::GONE && *reason != CloseReason::SLOW_READER {
-            let flushed = self.outbox.flush(Instant::now());
-            if !matches!(flushed, Ok(crate::room::Written::Blocked)) {
-                break;
-            }
-            let writable = poll_fn(|cx| self.outbox.sink().sink.poll_writable(cx));
-            if !matches!(tokio::time::timeout_at(linger.into(), writable).await, Ok(Ok(()))) {
-                break;
-            }
-        }
-        // Within a frame that was not taken whole, a close frame would be read as a part of it.
-        if self.outbox.close() {
-            self.transport.close(&self.outbox.sink().sink, reason).await;
-        }
-    }
-}
-
-/// Ends the sessions also where the socket's task is dropped or panics in a hook: their rooms would keep
-/// them for ever. Without the machine, which may be what panicked.
-impl<T: Transport> Drop for Driver<T> {
-    fn drop(&mut self) {
-        self.outbox.close();
-        self.outbox.sink().sink.ended();
-        while let Some(seat) = self.seats.last() {
-            let session = seat.session;
-            self.leave(session, &CloseReason::GONE);
-        }
-    }
 }
 
 fn failed(error: &(dyn std::error::Error + Send + Sync)) -> Option<CloseReason> {
@@ -601,18 +432,12 @@ fn opened(room: Arc<RoomHandle>) -> BoxFuture<'static, ()> {
     Box::pin(async move { room.opened().await })
 }
 
-/// The next decision; `None` when there is none under way.
-async fn decided(pending: &mut Option<Box<Pending>>) -> Option<(Ticket, SessionKey, Decision)> {
-    poll_fn(|cx: &mut Context<'_>| match pending {
-        None => Poll::Ready(None),
-        Some(pending) => Pin::new(&mut **pending).poll_next_unpin(cx),
-    })
-    .await
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+
     use super::*;
+    use crate::room::Framing;
 
     /// A transport without any size of its own.
     struct Nothing;

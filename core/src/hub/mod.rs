@@ -13,6 +13,7 @@ mod gathering;
 mod hold;
 mod host;
 mod inbox;
+mod lifetime;
 mod loading;
 mod notices;
 mod observer;
@@ -23,6 +24,8 @@ mod recheck;
 mod registry;
 mod requests;
 mod room_task;
+mod shutdown;
+mod socket;
 mod transport;
 mod weak;
 
@@ -43,6 +46,7 @@ pub use hold::Hold;
 pub use host::{HostConnection, ReceiveError, Wake};
 pub use observer::{Observed, Observer};
 pub use requests::RequestKind;
+pub use shutdown::ShutdownReport;
 pub use transport::{FrameSink, Incoming, Transport};
 pub use weak::WeakHub;
 
@@ -51,8 +55,8 @@ use crate::cluster::Cluster;
 use crate::config::{AckMode, Config, Limits};
 use crate::error::{CloseReason, HubError, StoreError};
 use crate::hooks::{
-    BroadcastStatelessEvent, ConfigureEvent, DestroyEvent, Extension, HookChain, HookSet, ListenEvent,
-    SessionScope, run_hooks,
+    BroadcastStatelessEvent, ConfigureEvent, Extension, HookChain, HookSet, ListenEvent, SessionScope,
+    run_hooks,
 };
 use crate::id::{ConnectionId, DocumentName};
 use crate::metrics::{Metrics, MetricsSnapshot};
@@ -143,7 +147,7 @@ impl Shared {
         let pin = self.registry.open(document, |handle| {
             let opener =
                 opener.filter(|_| self.hooks.wants(HookSet::ON_LOAD_DOCUMENT)).cloned().map(Box::new);
-            tokio::spawn(room_task::run(Arc::clone(self), handle, opener));
+            tokio::spawn(lifetime::run(Arc::clone(self), handle, opener));
         })?;
         if self.is_shutting_down() {
             // A shutdown that began meanwhile may have looked for rooms before this one was there.
@@ -407,89 +411,12 @@ impl Hub {
             Err(elapsed) => Err(StoreError::retryable(self.0.store.name(), elapsed)),
         }
     }
-
-    /// Ends everything: closes the sockets with `close`, spread over `spread` so that not all clients come
-    /// back at once, saves all documents, closes the store. Takes no longer than `deadline`.
-    pub async fn shutdown(&self, deadline: Duration, spread: Duration, close: CloseReason) -> ShutdownReport {
-        let end = Instant::now() + deadline;
-        self.0.shutting_down.store(true, Ordering::Release);
-        // Rooms save while their sockets are being closed: what still arrives makes them save again.
-        for room in self.0.registry.rooms() {
-            room.send(Command::Shutdown);
-        }
-        let closed = self.close_sockets(spread.min(deadline / 4), close);
-        let saved = async { tokio::join!(closed, self.connections_gone(), self.0.registry.emptied()) };
-        let _ = tokio::time::timeout_at(end.into(), saved).await;
-        let unsaved: Vec<_> = self
-            .0
-            .registry
-            .rooms()
-            .iter()
-            .filter(|room| room.unsaved.load(Ordering::Acquire))
-            .map(|room| room.name().clone())
-            .collect();
-        // Whatever a hook or a store still does, the deadline is the deadline.
-        let grace = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
-        let _ = tokio::time::timeout(grace, self.destroy()).await;
-        self.abandon();
-        ShutdownReport { unsaved }
-    }
-
-    /// Ends what could not be saved: a host may outlive its hub, and nobody is to try for ever on a closed store.
-    fn abandon(&self) {
-        self.0.ended.send_replace(true);
-        for room in self.0.registry.rooms() {
-            room.send(Command::Abandon);
-        }
-    }
-
-    async fn close_sockets(&self, spread: Duration, close: CloseReason) {
-        let outboxes: Vec<_> = self.0.lock_connections().values().cloned().collect();
-        let pause = spread / (outboxes.len() / SOCKETS_CLOSED_AT_ONCE + 1) as u32;
-        for some in outboxes.chunks(SOCKETS_CLOSED_AT_ONCE) {
-            for outbox in some {
-                outbox.post(Note::CloseConnection(close.clone()));
-            }
-            if outboxes.len() > SOCKETS_CLOSED_AT_ONCE {
-                tokio::time::sleep(pause).await;
-            }
-        }
-    }
-
-    async fn connections_gone(&self) {
-        loop {
-            let gone = self.0.connections_gone.notified();
-            if self.0.lock_connections().is_empty() {
-                return;
-            }
-            gone.await;
-        }
-    }
-
-    async fn destroy(&self) {
-        if self.0.hooks.wants(HookSet::ON_DESTROY)
-            && run_hooks!(self.0.hooks, ON_DESTROY, on_destroy, &mut DestroyEvent::default()).is_err()
-        {
-            self.0.metrics.hook_errors_total.add(1);
-        }
-        self.0.store.close().await;
-    }
 }
-
-/// How many sockets are closed before a pause.
-const SOCKETS_CLOSED_AT_ONCE: usize = 16;
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub").field("hooks", &self.0.hooks).field("store", &self.0.store.name()).finish()
     }
-}
-
-/// What a shutdown left.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ShutdownReport {
-    /// Documents with changes that are in no store.
-    pub unsaved: Vec<DocumentName>,
 }
 
 /// An error with its sources, on one line.

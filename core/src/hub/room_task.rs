@@ -1,6 +1,6 @@
-//! The task of one room: loads the document, takes what its inbox holds as one turn, writes to the
-//! subscribers' sockets, has changes committed and snapshots saved, and unloads. It waits for nothing
-//! but its inbox and the time; saves and hooks run beside it and report back.
+//! The task of one room: takes what its inbox holds as one turn, writes to the subscribers' sockets, has
+//! changes committed and snapshots saved, and unloads. It waits for its inbox and the time, and for the
+//! hooks about loading and unloading; saves and all other hooks run beside it and report back.
 //!
 //! A panic in the room ends the room and its sessions (4205), nothing else; the next join loads it anew.
 
@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::Shared;
 use super::follower::{Held, RoomFollower};
-use super::loading::{load, save};
+use super::loading::save;
 use super::notices::{Notice, Notices};
 use super::panics::{Panic, contain};
 use super::registry::{Command, Join, RoomHandle};
-use super::{Shared, error_chain};
 use crate::cluster::{ClusterMessage, Subscription};
-use crate::error::{CloseReason, HubError, StoreError};
-use crate::hooks::{DocumentEvent, HookSet, SessionScope, run_hooks};
+use crate::error::CloseReason;
+use crate::hooks::{DocumentEvent, HookSet, run_hooks};
 use crate::id::SessionKey;
 use crate::room::{Note, Origin, Room, RoomOutput, Saver};
 
@@ -33,62 +33,7 @@ const UNLOAD_RETRY: Duration = Duration::from_secs(5);
 /// waits as an ack alone.
 const ACK_BYTES: usize = 64;
 
-/// Loads a document and runs its room to the end. Its entry stands in the registry already.
-pub(super) async fn run(shared: Arc<Shared>, handle: Arc<RoomHandle>, opener: Option<Box<SessionScope>>) {
-    let ending = Ending { shared: Arc::clone(&shared), handle: Arc::clone(&handle) };
-    // Boxed, as all that happens once or seldom: ten thousand idle rooms would each keep space for it.
-    let loaded = Box::pin(contain(load(&shared, handle.name(), opener.as_deref()))).await;
-    let panicked = |panic| Err(HubError::Load(Arc::new(StoreError::permanent(shared.store.name(), panic))));
-    let loaded = loaded.unwrap_or_else(panicked);
-    drop(opener);
-    match loaded {
-        Ok(loaded) => {
-            let saver = loaded.saver(&shared.config, Instant::now());
-            let mut task = Box::new(RoomTask::new(shared, handle, loaded.room, saver));
-            task.serve().await;
-            drop(task);
-            refuse_all(&ending.handle, &HubError::Unloaded);
-        }
-        Err(error) => {
-            shared.metrics.load_failures_total.add(1);
-            tracing::error!(document = %handle.name(), error = %error_chain(&error), "Document could not be loaded; its clients are refused");
-            handle.fail(&error);
-            shared.registry.remove(&handle);
-            if let Some(follower) = &shared.follower {
-                follower.load_failed(handle.name());
-            }
-            refuse_all(&handle, &error);
-        }
-    }
-}
-
-/// Ends the inbox, and tells those who wait in it.
-fn refuse_all(handle: &RoomHandle, error: &HubError) {
-    for command in handle.inbox().close() {
-        match command {
-            // Whoever waits may be gone.
-            Command::Join(join) => drop(join.reply.send(Err(error.clone()))),
-            Command::Open(reply) => drop(reply.send(Err(error.clone()))),
-            _ => {}
-        }
-    }
-}
-
-/// Ends the inbox also where the task panics in a hook or is dropped with its runtime: nobody is to wait for
-/// an answer then, and the next who comes has the document loaded anew.
-struct Ending {
-    shared: Arc<Shared>,
-    handle: Arc<RoomHandle>,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.shared.registry.remove(&self.handle);
-        drop(self.handle.inbox().close());
-    }
-}
-
-struct RoomTask {
+pub(super) struct RoomTask {
     shared: Arc<Shared>,
     handle: Arc<RoomHandle>,
     room: Room,
@@ -119,7 +64,7 @@ enum Next {
 }
 
 impl RoomTask {
-    fn new(shared: Arc<Shared>, handle: Arc<RoomHandle>, room: Room, saver: Saver) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, handle: Arc<RoomHandle>, room: Room, saver: Saver) -> Self {
         shared.metrics.documents_loaded.add(1);
         let notices = Notices::start(&shared, &handle);
         let follower = shared.follower.as_ref().and_then(|follower| follower.follow(room.name()));
@@ -148,7 +93,7 @@ impl RoomTask {
         }
     }
 
-    async fn serve(&mut self) {
+    pub(super) async fn serve(&mut self) {
         let handle = Arc::clone(&self.handle);
         if self.shared.hooks.wants(HookSet::AFTER_LOAD_DOCUMENT) {
             Box::pin(self.after_load()).await;
@@ -519,20 +464,4 @@ fn receive(handle: &RoomHandle, message: ClusterMessage) {
         }
         ClusterMessage::Stateless(payload) => room.broadcast_stateless(&payload.into(), |_| true, now),
     })));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What an async function keeps while it waits, in bytes.
-    fn future_bytes<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    #[test]
-    fn an_idle_room_is_small() {
-        let (task, future) = (size_of::<RoomTask>(), future_bytes(run));
-        assert!(task <= 1_400 && future <= 700, "{task} and {future} bytes");
-    }
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::batch::{Window, is_void};
-use super::outbox::{Frame, Note};
+use super::frame::Frame;
+use super::outbox::Note;
 use super::seats::Seat;
 use super::{Room, RoomOutput};
 use crate::config::FlushDelay;

@@ -8,6 +8,7 @@
 mod awareness;
 mod batch;
 mod broadcast;
+mod frame;
 mod materialize;
 mod outbox;
 mod saver;
@@ -21,8 +22,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 pub use awareness::{Awareness, AwarenessChange, AwarenessLimits};
+pub use frame::{Frame, Framing};
 pub use materialize::{Edit, MaterializeError, RootKind, edit, json, json_of_all, prosemirror_of_all, text};
-pub use outbox::{Frame, Framing, Note, Outbox, Sink, Written};
+pub use outbox::{Note, Outbox, Sink, Written};
 pub use saver::Saver;
 
 use crate::auth::Access;

@@ -11,22 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bytes::Bytes;
-
+use super::frame::{Frame, Framing, Header, WEBSOCKET_HEADER_BYTES_MAX};
 use crate::auth::Access;
 use crate::error::CloseReason;
 use crate::id::SessionKey;
-
-/// How pieces become a byte stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Framing {
-    /// One unmasked binary WebSocket frame per piece (RFC 6455, 5.2).
-    WebSocket,
-    /// The bare bytes; the front keeps frames apart itself.
-    None,
-    /// Nothing is written: the front takes whole frames with [`Outbox::pop`].
-    Whole,
-}
 
 /// The socket of a connection as its outbox sees it. Called from any task; must not block.
 pub trait Sink: Send + Sync + 'static {
@@ -59,53 +47,6 @@ pub enum Note {
     AccessChanged(SessionKey, Access),
     /// A conflated session waits in its room to be told when this outbox is empty.
     Lagging(SessionKey),
-}
-
-/// One frame: a head of its own and a body that it may share with the frames of other addresses.
-#[derive(Clone, Debug)]
-pub struct Frame {
-    head: Bytes,
-    body: Bytes,
-    framed: bool,
-}
-
-impl Frame {
-    /// A frame whose body is shared.
-    pub fn shared(head: Bytes, body: Bytes) -> Self {
-        Self { head, body, framed: false }
-    }
-
-    /// Bytes that carry their framing already (pong and close of the WebSocket layer).
-    pub fn framed(bytes: Bytes) -> Self {
-        Self { head: bytes, body: Bytes::new(), framed: true }
-    }
-
-    /// Length of the payload in bytes.
-    pub fn len(&self) -> usize {
-        self.head.len() + self.body.len()
-    }
-
-    /// Whether the frame carries nothing.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The payload in one piece; copies only where the frame has two parts.
-    pub fn into_bytes(self) -> Bytes {
-        if self.body.is_empty() {
-            return self.head;
-        }
-        let mut whole = Vec::with_capacity(self.len());
-        whole.extend_from_slice(&self.head);
-        whole.extend_from_slice(&self.body);
-        whole.into()
-    }
-}
-
-impl From<Bytes> for Frame {
-    fn from(bytes: Bytes) -> Self {
-        Self { head: bytes, body: Bytes::new(), framed: false }
-    }
 }
 
 #[derive(Default)]
@@ -148,7 +89,6 @@ pub enum Written {
 const COPY_BYTES_MAX: usize = 16 * 1024;
 /// Slices lent at once (Linux takes at most 1,024, `UIO_MAXIOV`).
 const SLICES_MAX: usize = 64;
-const WEBSOCKET_HEADER_BYTES_MAX: usize = 10;
 
 impl<S: Sink> Outbox<S> {
     /// An empty outbox. `bytes_max` is the bound in bytes.
@@ -327,8 +267,9 @@ impl<S: Sink + ?Sized> Outbox<S> {
                 for frame in &queue.frames {
                     let header = self.header(frame);
                     buffer.extend_from_slice(header.as_slice());
-                    buffer.extend_from_slice(&frame.head);
-                    buffer.extend_from_slice(&frame.body);
+                    let [head, body] = frame.parts();
+                    buffer.extend_from_slice(head);
+                    buffer.extend_from_slice(body);
                 }
                 self.sink.try_write(&[IoSlice::new(&buffer[queue.front_written..])])
             });
@@ -337,7 +278,8 @@ impl<S: Sink + ?Sized> Outbox<S> {
         let mut slices = Vec::with_capacity(SLICES_MAX);
         let mut skip = queue.front_written;
         for (frame, header) in queue.frames.iter().zip(&headers) {
-            for part in [header.as_slice(), &frame.head, &frame.body] {
+            let [head, body] = frame.parts();
+            for part in [header.as_slice(), head, body] {
                 if skip >= part.len() {
                     skip -= part.len();
                 } else {
@@ -365,7 +307,7 @@ impl<S: Sink + ?Sized> Outbox<S> {
 
     fn header(&self, frame: &Frame) -> Header {
         match self.framing {
-            Framing::WebSocket if !frame.framed => Header::binary(frame.len()),
+            Framing::WebSocket if !frame.is_framed() => Header::binary(frame.len()),
             _ => Header::default(),
         }
     }
@@ -380,45 +322,11 @@ thread_local! {
     static COPY: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
-/// A server's WebSocket frame header.
-#[derive(Clone, Copy, Default)]
-struct Header {
-    bytes: [u8; WEBSOCKET_HEADER_BYTES_MAX],
-    len: u8,
-}
-
-impl Header {
-    /// FIN, opcode 2, unmasked (RFC 6455, 5.2).
-    fn binary(payload_bytes: usize) -> Self {
-        let mut bytes = [0; WEBSOCKET_HEADER_BYTES_MAX];
-        bytes[0] = 0x82;
-        let len = if payload_bytes < 126 {
-            bytes[1] = payload_bytes as u8;
-            2
-        } else if payload_bytes <= usize::from(u16::MAX) {
-            bytes[1] = 126;
-            bytes[2..4].copy_from_slice(&(payload_bytes as u16).to_be_bytes());
-            4
-        } else {
-            bytes[1] = 127;
-            bytes[2..10].copy_from_slice(&(payload_bytes as u64).to_be_bytes());
-            10
-        };
-        Self { bytes, len }
-    }
-
-    fn len(self) -> usize {
-        usize::from(self.len)
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use bytes::Bytes;
 
     use super::*;
 
@@ -478,7 +386,7 @@ mod tests {
             .collect();
         let mut plain = Vec::new();
         for frame in frames.iter().cloned() {
-            if !frame.framed {
+            if !frame.is_framed() {
                 plain.extend_from_slice(Header::binary(frame.len()).as_slice());
             }
             plain.extend_from_slice(&frame.into_bytes());
