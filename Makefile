@@ -136,5 +136,5 @@ bench: bench-build ## Micro benchmarks, then a short load run: this server, stoc
 	$(BENCH)/load run --form short --results benches/report/results.jsonl --report benches/report
 
 .PHONY: bench-full
-bench-full: bench-build ## The whole load run, an hour or more, and its report in benches/report
+bench-full: bench-build ## The whole load run, three times, and its report in benches/report; nearly two hours
 	$(BENCH)/load run --form full --repetitions 3 --results benches/report/results.jsonl --report benches/report
