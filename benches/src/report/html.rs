@@ -9,7 +9,7 @@ const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#1c2330;margin:2rem auto;max-width:80rem;padding:0 1rem}\
 h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2.2rem}\
 table{border-collapse:collapse;font-size:13px;width:100%}\
-th,td{padding:.25rem .5rem;border-bottom:1px solid #e3e6ec;text-align:right;white-space:nowrap}\
+th,td{padding:.25rem .5rem;border-bottom:1px solid #e3e6ec;text-align:right;white-space:nowrap}td:first-child{white-space:normal;min-width:9rem}\
 th:nth-child(-n+2),td:nth-child(-n+2){text-align:left}\
 th{background:#f4f6f9;position:sticky;top:0}\
 tr.ours td{background:#fdf3e7}\
