@@ -172,7 +172,11 @@ impl Task {
         let mut rooms = by_room(requests);
         if let [room] = &mut rooms[..] {
             let room = mem::take(room);
-            return if error.retryable { room } else { self.refuse(room, &error) };
+            if error.retryable {
+                return room;
+            }
+            self.refuse(room, &error);
+            return Vec::new();
         }
         let mut failed = Vec::new();
         let mut stores = false;
@@ -180,7 +184,7 @@ impl Task {
         while let Some(mut room) = rooms.pop() {
             match self.append_all(&mut room).await {
                 Ok(()) => stores = true,
-                Err(error) if !error.retryable || (stores && !patient) => drop(self.refuse(room, &error)),
+                Err(error) if !error.retryable || (stores && !patient) => self.refuse(room, &error),
                 Err(_) => failed.push(room),
             }
             if !stores && failed.len() >= TRIALS_MAX {
@@ -222,14 +226,13 @@ impl Task {
         free
     }
 
-    /// Sets a room's requests apart; nothing is left of them.
-    fn refuse(&mut self, requests: Vec<Request>, error: &StoreError) -> Vec<Request> {
-        let [first, ..] = &requests[..] else { return requests };
+    /// Sets a room's requests apart.
+    fn refuse(&mut self, requests: Vec<Request>, error: &StoreError) {
+        let [first, ..] = &requests[..] else { return };
         tracing::error!(document = %first.room.name(), error = %error_chain(error), "The log refuses updates of a document; they are kept and tried again, and not acknowledged");
         let room = first.room_id();
         let retry_at = Instant::now() + BACKOFF_MIN;
         self.refused.insert(room, Refused { requests, backoff: BACKOFF_MIN, retry_at });
-        Vec::new()
     }
 
     async fn retry_refused(&mut self) {

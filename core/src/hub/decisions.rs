@@ -191,11 +191,9 @@ async fn enter(
 ) -> Result<Arc<RoomHandle>, HubError> {
     let pin = shared.open_room(address.document(), Some(scope))?;
     let room = Arc::clone(pin.room());
-    let (reply, joined) = oneshot::channel();
     let mut way_back = WayBack { room: Arc::clone(&room), session: Some(subscriber.session) };
-    room.send(Command::Join(Box::new(Join { subscriber, reply, pin })));
     // A room that ended before it took the session is loaded anew when the client tries again.
-    joined.await.unwrap_or_else(|_| Err(room.ended()))?;
+    room.ask(|reply| Command::Join(Box::new(Join { subscriber, reply, pin }))).await??;
     way_back.session = None;
     Ok(room)
 }

@@ -21,9 +21,7 @@ pub struct DirectConnection {
 impl DirectConnection {
     /// Waits until the document is loaded.
     pub(super) async fn open(pin: Pin) -> Result<Self, HubError> {
-        let (reply, opened) = oneshot::channel();
-        pin.room().send(Command::Open(reply));
-        opened.await.unwrap_or_else(|_| Err(pin.room().ended()))?;
+        pin.room().ask(Command::Open).await??;
         Ok(Self { pin })
     }
 
@@ -136,9 +134,10 @@ pub(super) async fn with<R: Send + 'static>(
     room: &Arc<RoomHandle>,
     call: impl FnOnce(&mut Room, Instant) -> R + Send + 'static,
 ) -> Result<R, HubError> {
-    let (reply, called) = oneshot::channel();
-    room.send(Command::With(Box::new(move |room, now| drop(reply.send(call(room, now))))));
-    called.await.map_err(|_| room.ended())
+    let command = |reply: oneshot::Sender<R>| {
+        Command::With(Box::new(move |room, now| drop(reply.send(call(room, now)))))
+    };
+    room.ask(command).await
 }
 
 /// Why a direct call failed.

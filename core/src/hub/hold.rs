@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use super::registry::{Command, Pin};
 use super::{Hub, Shared};
@@ -34,12 +33,11 @@ impl Hub {
     pub async fn load(&self, document: &DocumentName) -> Result<(), HubError> {
         let pin = self.0.open_room(document, None)?;
         let room = Arc::clone(pin.room());
-        let (reply, opened) = oneshot::channel();
-        room.send(Command::Open(reply));
+        let opened = room.ask(Command::Open);
         // Let go before the host can know that the document is loaded: it may retire it at once, and a pin
         // that is about to go would count as somebody on the way in.
         drop(pin);
-        opened.await.unwrap_or_else(|_| Err(room.ended()))
+        opened.await?
     }
 
     /// Looks again at which hooks the extensions have. Connections that are open keep what they were opened with

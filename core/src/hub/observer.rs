@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use super::host::Wake;
 use super::registry::{Command, Join, RoomHandle};
@@ -65,9 +64,7 @@ impl Hub {
             user: None,
             outbox: Arc::clone(&outbox),
         };
-        let (reply, joined) = oneshot::channel();
-        room.send(Command::Join(Box::new(Join { subscriber, reply, pin })));
-        joined.await.unwrap_or_else(|_| Err(room.ended()))?;
+        room.ask(|reply| Command::Join(Box::new(Join { subscriber, reply, pin }))).await??;
         Ok(Observer { session, room, outbox, state: Mutex::default() })
     }
 }

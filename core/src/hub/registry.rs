@@ -98,13 +98,23 @@ impl RoomHandle {
         self.inbox.send(command).is_ok()
     }
 
+    /// Sends a command at once that is to be answered; the answer, or why there is none.
+    pub(super) fn ask<T: Send>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> impl Future<Output = Result<T, HubError>> + Send {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply));
+        async move { answer.await.map_err(|_| self.ended()) }
+    }
+
     /// Notes that the document could not be loaded; before the inbox closes.
     pub(super) fn fail(&self, error: &HubError) {
         let _ = self.load_failure.set(error.clone());
     }
 
     /// Why a command got no answer: the room ended before, or while, it was there.
-    pub(super) fn ended(&self) -> HubError {
+    fn ended(&self) -> HubError {
         self.load_failure.get().cloned().unwrap_or(HubError::Unloaded)
     }
 

@@ -118,10 +118,6 @@ impl RoomTask {
             if self.guarded_turn(&mut commands) == Next::End {
                 return;
             }
-            if self.abandoned {
-                self.shared.registry.remove(&self.handle);
-                return;
-            }
             if self.may_unload() && Box::pin(self.unload()).await == Next::End {
                 return;
             }
@@ -154,6 +150,7 @@ impl RoomTask {
     fn guarded_turn(&mut self, commands: &mut Vec<Command>) -> Next {
         let turn = catch_unwind(AssertUnwindSafe(|| self.turn(commands)));
         match turn {
+            Ok(()) if self.abandoned => Next::End,
             Ok(()) => Next::GoOn,
             Err(panic) => {
                 let error = Panic::new(&*panic);

@@ -110,7 +110,7 @@ pub enum MaterializeError {
 /// # Errors
 /// [`MaterializeError::Document`].
 pub fn text(update: &[u8], root: &str) -> Result<String, MaterializeError> {
-    with_document(update, |doc| {
+    with_document(update, Reads::Text, |doc| {
         let txn = doc.transact();
         Ok(txn.get_text(root).map(|text| text.get_string(&txn)).unwrap_or_default())
     })
@@ -121,10 +121,12 @@ pub fn text(update: &[u8], root: &str) -> Result<String, MaterializeError> {
 /// # Errors
 /// [`MaterializeError::Document`].
 pub fn json(update: &[u8], root: &str, kind: RootKind) -> Result<String, MaterializeError> {
-    if matches!(kind, RootKind::Auto | RootKind::Map | RootKind::Array) {
-        refuse_wide_characters(update, (kind == RootKind::Array).then_some(root))?;
-    }
-    with_document(update, |doc| {
+    let reads = match kind {
+        RootKind::Auto | RootKind::Map => Reads::Lists(None),
+        RootKind::Array => Reads::Lists(Some(root)),
+        RootKind::Text | RootKind::Xml => Reads::Text,
+    };
+    with_document(update, reads, |doc| {
         let txn = doc.transact();
         let found = txn.get(root);
         Ok(to_text(&found.map_or(Any::Null, |found| value(&txn, root, &found, kind))))
@@ -154,8 +156,7 @@ fn object_of_all(
     update: &[u8],
     read: impl Fn(&Transaction<'_>, &str, &Out) -> Any,
 ) -> Result<String, MaterializeError> {
-    refuse_wide_characters(update, None)?;
-    with_document(update, |doc| {
+    with_document(update, Reads::Lists(None), |doc| {
         let txn = doc.transact();
         let mut text = String::from("{");
         for (name, found) in txn.root_refs() {
@@ -176,7 +177,7 @@ fn object_of_all(
 /// # Errors
 /// Any [`MaterializeError`]; then none of the edits was carried out.
 pub fn edit(update: &[u8], edits: &[Edit]) -> Result<Bytes, MaterializeError> {
-    with_document(update, |doc| {
+    with_document(update, Reads::Text, |doc| {
         for edit in edits {
             match edit {
                 Edit::TextInsert { root, .. } | Edit::TextRemove { root, .. } => {
@@ -246,9 +247,10 @@ fn root_map(txn: &TransactionMut<'_>, root: &str) -> MapRef {
 /// write under the same id.
 fn with_document<T>(
     update: &[u8],
+    reads: Reads<'_>,
     work: impl FnOnce(&Doc) -> Result<T, MaterializeError>,
 ) -> Result<T, MaterializeError> {
-    refuse_deep_nesting(update)?;
+    refuse_harm(update, reads)?;
     let doc = Doc::with_options(Options { offset_kind: OffsetKind::Utf16, ..Options::default() });
     let done = apply(&doc, update).and_then(|()| contained(|| work(&doc)));
     if let Err(error) = release(&doc) {
@@ -257,31 +259,31 @@ fn with_document<T>(
     done
 }
 
-/// A stack that overflows ends the process, and every document with it.
-fn refuse_deep_nesting(update: &[u8]) -> Result<(), MaterializeError> {
-    if update.len() / TYPE_BYTES_MIN <= NESTING_MAX as usize {
+/// What a call reads.
+#[derive(Clone, Copy)]
+enum Reads<'a> {
+    Text,
+    /// Lists too, among them a root type, where one is named, that only the caller knows to be one.
+    Lists(Option<&'a str>),
+}
+
+/// Refuses what yrs would not survive. A stack that overflows ends the process, and every document with it; and at a
+/// character of two UTF-16 units in a list yrs stands still for ever (`log/lists.rs`).
+fn refuse_harm(update: &[u8], reads: Reads<'_>) -> Result<(), MaterializeError> {
+    let may_be_deep = update.len() / TYPE_BYTES_MIN > NESTING_MAX as usize;
+    let may_be_wide = matches!(reads, Reads::Lists(_)) && update.iter().any(|byte| *byte >= 0xf0);
+    if !may_be_deep && !may_be_wide {
         return Ok(());
     }
-    let levels = loaded(update)?.nesting();
+    let options = LogOptions { gc: false, pending_bytes_max: usize::MAX };
+    let log = StructLog::load(options, update).map_err(|error| refused(&error))?;
+    let levels = if may_be_deep { log.nesting() } else { 0 };
     if levels > NESTING_MAX {
         let reason = format!("its types lie {levels} deep in each other, {NESTING_MAX} are allowed");
         return Err(MaterializeError::Document(reason));
     }
-    Ok(())
-}
-
-fn loaded(update: &[u8]) -> Result<StructLog, MaterializeError> {
-    let options = LogOptions { gc: false, pending_bytes_max: usize::MAX };
-    StructLog::load(options, update).map_err(|error| refused(&error))
-}
-
-/// yrs would stand still for ever at a character of two UTF-16 units in a list (`log/lists.rs`). `array`: a root type
-/// that is read as one.
-fn refuse_wide_characters(update: &[u8], array: Option<&str>) -> Result<(), MaterializeError> {
-    if !update.iter().any(|byte| *byte >= 0xf0) {
-        return Ok(());
-    }
-    let wide = loaded(update)?.wide_characters();
+    let Reads::Lists(array) = reads else { return Ok(()) };
+    let wide = log.wide_characters();
     if wide.in_lists || array.is_some_and(|array| wide.roots.iter().any(|root| root == array)) {
         return Err(MaterializeError::Document("a list holds characters, which yrs cannot read".to_owned()));
     }

@@ -2,18 +2,14 @@
 //! and its sessions leave their rooms, whatever happened to its task.
 
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::StreamExt;
 
-use super::{Driver, Pending};
-use crate::connection::{Input, Ticket};
+use super::Driver;
+use crate::connection::Input;
 use crate::error::CloseReason;
-use crate::hub::decisions::Decision;
 use crate::hub::transport::{FrameSink, Transport};
-use crate::id::SessionKey;
 use crate::room::Written;
 
 /// A socket that is being closed may take this long to take what is queued.
@@ -26,10 +22,11 @@ impl<T: Transport> Driver<T> {
         let deadline = Instant::now() + self.shared.config.timeout;
         loop {
             self.carry_out(Instant::now());
-            if self.machine.is_over() || self.machine.sessions() == 0 || self.pending.is_none() {
+            if self.machine.is_over() || self.machine.sessions() == 0 {
                 return CloseReason::GONE;
             }
-            match tokio::time::timeout_at(deadline.into(), decided(&mut self.pending)).await {
+            let Some(pending) = &mut self.pending else { return CloseReason::GONE };
+            match tokio::time::timeout_at(deadline.into(), pending.next()).await {
                 Ok(decision) => drop(self.complete(decision, Instant::now())),
                 Err(_) => return CloseReason::GONE,
             }
@@ -70,13 +67,4 @@ impl<T: Transport> Drop for Driver<T> {
             self.leave(session, &CloseReason::GONE);
         }
     }
-}
-
-/// The next decision; `None` when there is none under way.
-async fn decided(pending: &mut Option<Box<Pending>>) -> Option<(Ticket, SessionKey, Decision)> {
-    poll_fn(|cx: &mut Context<'_>| match pending {
-        None => Poll::Ready(None),
-        Some(pending) => Pin::new(&mut **pending).poll_next_unpin(cx),
-    })
-    .await
 }
