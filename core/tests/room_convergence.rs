@@ -235,7 +235,7 @@ impl Scene<'_> {
             for batch in &persist.batches {
                 self.rows.apply(&batch.update).expect("what is stored can be read");
             }
-            self.room.committed(persist.sequence, self.now);
+            self.room.committed(persist.acks, self.now);
         }
     }
 

@@ -94,9 +94,9 @@ impl Scene {
         self.room.end_turn(self.now);
         let mut rows = Vec::new();
         while let Some(output) = self.room.poll_output() {
-            let RoomOutput::Persist(Persist { sequence, batches, .. }) = output else { panic!("{output:?}") };
+            let RoomOutput::Persist(Persist { batches, acks, .. }) = output else { panic!("{output:?}") };
             rows.extend(batches);
-            self.room.committed(sequence, self.now);
+            self.room.committed(acks, self.now);
         }
         rows
     }
@@ -295,22 +295,52 @@ fn acks_wait_for_their_commit_in_order() {
     let mut scene = Scene::new(FlushDelay::Turn);
     let writer = scene.writer();
     let [first, second, _] = typed();
-    let mut sequences = Vec::new();
-    for update in [&first, &second] {
+    let mut persists = Vec::new();
+    // Known is not stored yet either.
+    for update in [&first, &second, &first] {
         scene.update(&writer, update);
         scene.room.end_turn(scene.now);
         while let Some(RoomOutput::Persist(persist)) = scene.room.poll_output() {
-            sequences.push(persist.sequence);
+            persists.push(persist);
         }
     }
-    // Known is not stored yet either.
+    let rows: Vec<usize> = persists.iter().map(|persist| persist.batches.len()).collect();
+    assert_eq!((rows, scene.room.uncommitted()), (vec![1, 1, 0], 3));
+    assert!(writer.is_silent());
+    for persist in persists {
+        scene.room.committed(persist.acks, scene.now);
+        assert_eq!(writer.frames().len(), 1);
+    }
     scene.update(&writer, &first);
     scene.room.end_turn(scene.now);
-    assert!(writer.is_silent());
-    scene.room.committed(sequences[0], scene.now);
+    assert!(scene.room.poll_output().is_none(), "what is known is stored now");
     assert_eq!(writer.frames().len(), 1);
-    scene.room.committed(sequences[1], scene.now);
-    assert_eq!(writer.frames().len(), 2);
+}
+
+/// Goal: nobody gets an ack for what a session before it wrote. Method: acks are sent without their room, before
+/// and after a session of the same socket has left one.
+#[test]
+fn acks_of_a_session_that_left_go_to_nobody() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let (stays, leaves) = (scene.writer(), scene.writer());
+    let mut acks = Vec::new();
+    for (writer, update) in [&stays, &leaves, &leaves].into_iter().zip(&typed()) {
+        scene.update(writer, update);
+        scene.room.end_turn(scene.now);
+        let Some(RoomOutput::Persist(persist)) = scene.room.poll_output() else { panic!("nothing to store") };
+        acks.push(persist.acks);
+    }
+    drop((stays.frames(), leaves.frames()));
+    let [of_stayer, of_leaver, of_gone] = &mut acks[..] else { panic!("three updates") };
+    assert_eq!((of_leaver.send(scene.now), of_leaver.len(), leaves.frames().len()), (1, 0, 1));
+    scene.room.leave(leaves.key, scene.now);
+    assert_eq!((of_gone.send(scene.now), of_gone.len()), (0, 1), "its room is to be asked");
+    assert_eq!((of_stayer.send(scene.now), of_stayer.len()), (1, 0));
+    for acks in acks {
+        scene.room.committed(acks, scene.now);
+    }
+    assert!(leaves.is_silent());
+    assert_eq!(stays.frames().len(), 1);
 }
 
 #[test]

@@ -29,6 +29,8 @@ const ROWS_MAX: usize = 4_096;
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What a row counts in its room beside its update while it waits.
 const ROW_BYTES: usize = 128;
+/// What an ack counts there: an update that brings nothing new waits as an ack alone.
+const ACK_BYTES: usize = 96;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Once commits have failed for this long, the rooms are tried one by one: it may be about one of them.
@@ -54,7 +56,7 @@ impl Request {
     }
 
     fn held_bytes(&self) -> usize {
-        self.bytes + self.rows * ROW_BYTES
+        self.bytes + self.rows * ROW_BYTES + self.persist.acks.len() * ACK_BYTES
     }
 }
 
@@ -263,7 +265,7 @@ impl Task {
             let batches: Vec<LogBatch> =
                 some.iter_mut().flat_map(|request| mem::take(&mut request.persist.batches)).collect();
             match self.append(&batches).await {
-                Ok(ids) => self.answer(some, &ids),
+                Ok(ids) => self.answer(some, &ids).await,
                 Err(error) => {
                     let mut batches = batches.into_iter();
                     for request in &mut some {
@@ -278,6 +280,9 @@ impl Task {
     }
 
     async fn append(&self, batches: &[LogBatch]) -> Result<Vec<LogId>, StoreError> {
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
         let started = Instant::now();
         let appended = contain(self.log.append(batches)).await;
         let error = match appended.map_err(|panic| StoreError::permanent("log", panic)) {
@@ -296,14 +301,27 @@ impl Task {
         Err(error)
     }
 
-    fn answer(&self, requests: Vec<Request>, ids: &[LogId]) {
+    /// Gives the acks, and tells the rooms. A room whose task is about to run sends them itself, together with
+    /// what else its sessions get; no other is woken for them.
+    async fn answer(&self, requests: Vec<Request>, ids: &[LogId]) {
         let mut ids = ids.iter().copied();
         for request in requests {
             let rows = ids.by_ref().take(request.rows).collect();
             self.metrics.uncommitted_bytes.sub(request.bytes as u64);
             let bytes = request.held_bytes();
-            let Persist { sequence, parked, .. } = request.persist;
-            request.room.send(Command::Committed { sequence, bytes, rows, parked });
+            let Request { room, persist: Persist { mut acks, parked, .. }, .. } = request;
+            if !room.inbox().is_told() {
+                self.metrics.frames_sent_total.add(acks.send(Instant::now()) as u64);
+            }
+            let left = !acks.is_empty();
+            let committed = Command::Committed { rows, parked, acks };
+            match left {
+                true => drop(room.send(committed)),
+                false => room.mention(committed),
+            }
+            room.release(bytes);
+            // Each ack is a write to a socket.
+            tokio::task::consume_budget().await;
         }
     }
 }

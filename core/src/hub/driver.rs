@@ -259,7 +259,7 @@ impl<T: Transport> Driver<T> {
             Incoming::Text => self.machine.handle_input(Input::TextFrame, now),
             Incoming::Control(bytes) => {
                 self.outbox.push(Frame::framed(bytes), now);
-                self.flush(now);
+                self.outbox.write(now);
             }
             Incoming::Invalid(reason) => return Some(reason),
         }
@@ -283,16 +283,9 @@ impl<T: Transport> Driver<T> {
             }
         }
         if sent && close.is_none() {
-            self.flush(now);
+            self.outbox.write(now);
         }
         close
-    }
-
-    fn flush(&self, now: Instant) {
-        // A dead socket shows when it is read from.
-        if !self.outbox.is_blocked() && self.outbox.flush(now).is_err() {
-            self.outbox.post(Note::CloseConnection(CloseReason::GONE));
-        }
     }
 
     fn deliver(&mut self, session: SessionKey, message: Inbound, now: Instant) {

@@ -52,9 +52,7 @@ impl Hub {
         let Some(outbox) = outbox else { return false };
         let now = Instant::now();
         outbox.push(frame.into(), now);
-        if !outbox.is_blocked() && outbox.flush(now).is_err() {
-            outbox.post(Note::CloseConnection(CloseReason::GONE));
-        }
+        outbox.write(now);
         true
     }
 

@@ -13,6 +13,10 @@ use super::registry::Command;
 struct Queue {
     commands: Vec<Command>,
     closed: bool,
+    /// The task was told that something waits, and has not come yet.
+    told: bool,
+    /// The task takes what waits before long, told or not.
+    patient: bool,
 }
 
 /// See the module.
@@ -49,23 +53,48 @@ impl Inbox {
 
     /// Adds a command; gives it back when the room has ended.
     pub(super) fn send(&self, command: Command) -> Result<(), Command> {
-        let mut queue = self.lock();
+        let queue = self.lock();
         if queue.closed {
             return Err(command);
         }
+        self.push(queue, command, false);
+        Ok(())
+    }
+
+    /// As [`Self::send`], for what may wait until the task comes for something else; lost when the room has ended.
+    pub(super) fn send_patiently(&self, command: Command) {
+        let queue = self.lock();
+        if !queue.closed {
+            let patient = queue.patient;
+            self.push(queue, command, patient);
+        }
+    }
+
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, command: Command, patient: bool) {
         queue.commands.push(command);
-        let first = queue.commands.len() == 1;
+        let tell = !patient && !std::mem::replace(&mut queue.told, true);
         self.commands.store(queue.commands.len(), Ordering::Release);
         drop(queue);
-        if first {
+        if tell {
             self.filled.notify_one();
         }
-        Ok(())
+    }
+
+    /// Whether the task takes what waits before long, whether it is told or not: it has a timer. Said by the task,
+    /// before it looks for what waits.
+    pub(super) fn set_patient(&self, patient: bool) {
+        self.lock().patient = patient;
+    }
+
+    /// Whether the task is on its way to what waits.
+    pub(super) fn is_told(&self) -> bool {
+        self.lock().told
     }
 
     /// Takes all that waits, behind what is in `commands`. Does not wait.
     pub(super) fn take(&self, commands: &mut Vec<Command>) {
         let mut queue = self.lock();
+        queue.told = false;
         if commands.is_empty() {
             std::mem::swap(&mut queue.commands, commands);
         } else {
@@ -118,5 +147,45 @@ impl Inbox {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // The queue is whole between any two statements.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    async fn taken(inbox: &Inbox, wait: Duration) -> usize {
+        let mut commands = Vec::new();
+        let _ = tokio::time::timeout(wait, inbox.recv(&mut commands)).await;
+        commands.len()
+    }
+
+    /// Goal: what may wait wakes nobody, and takes the wake-up of nothing that may not. Method: a task that waits.
+    #[tokio::test]
+    async fn what_may_wait_comes_with_the_next() {
+        let inbox = Inbox::new(10);
+        inbox.send_patiently(Command::Reconsider);
+        let (long, short) = (Duration::from_secs(5), Duration::from_millis(50));
+        assert_eq!(taken(&inbox, long).await, 1, "nobody said that it may");
+        inbox.set_patient(true);
+        let (waiting, ()) = tokio::join!(taken(&inbox, long), async {
+            tokio::task::yield_now().await;
+            inbox.send_patiently(Command::Reconsider);
+            assert!(!inbox.is_told());
+            tokio::time::sleep(short).await;
+            assert!(inbox.send(Command::Reconsider).is_ok() && inbox.is_told());
+        });
+        assert_eq!(waiting, 2);
+        assert!(!inbox.is_told());
+        let (waiting, ()) = tokio::join!(taken(&inbox, short), async {
+            tokio::task::yield_now().await;
+            inbox.send_patiently(Command::Reconsider);
+        });
+        assert_eq!(waiting, 0, "it was not woken");
+        inbox.set_patient(false);
+        inbox.close();
+        inbox.send_patiently(Command::Reconsider);
+        assert!(inbox.close().is_empty());
     }
 }

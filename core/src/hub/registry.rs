@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
 use super::inbox::Inbox;
@@ -16,7 +17,7 @@ use crate::auth::Access;
 use crate::error::{CloseReason, HubError};
 use crate::id::{DocumentName, SessionKey};
 use crate::protocol::message::Inbound;
-use crate::room::{Room, Subscriber};
+use crate::room::{Acks, Room, Subscriber};
 use crate::store::LogId;
 
 const SHARDS: usize = 16;
@@ -40,8 +41,8 @@ pub(super) enum Command {
     Drained(SessionKey),
     /// A session may do something else from now on.
     Access(SessionKey, Access),
-    /// The log has these rows.
-    Committed { sequence: u64, bytes: usize, rows: Vec<LogId>, parked: bool },
+    /// The log has these rows; the acks that are still to be given.
+    Committed { rows: SmallVec<[LogId; 2]>, parked: bool, acks: Acks },
     /// A snapshot was stored, or not.
     Saved(bool),
     /// Something to be done with the room, in turn.
@@ -96,6 +97,11 @@ impl RoomHandle {
     /// Sends a command; `false` when the room has ended.
     pub(super) fn send(&self, command: Command) -> bool {
         self.inbox.send(command).is_ok()
+    }
+
+    /// Tells the room what it need not hear at once.
+    pub(super) fn mention(&self, command: Command) {
+        self.inbox.send_patiently(command);
     }
 
     /// Sends a command at once that is to be answered; the answer, or why there is none.

@@ -29,10 +29,6 @@ const QUIET: Duration = Duration::from_secs(2);
 /// A document that a hook keeps loaded is looked at again after this long.
 const UNLOAD_RETRY: Duration = Duration::from_secs(5);
 
-/// What an ack that waits for the store counts among what waits in the room: an update that brings nothing new
-/// waits as an ack alone.
-const ACK_BYTES: usize = 64;
-
 pub(super) struct RoomTask {
     shared: Arc<Shared>,
     handle: Arc<RoomHandle>,
@@ -41,10 +37,6 @@ pub(super) struct RoomTask {
     notices: Option<Notices>,
     follower: Option<Box<dyn RoomFollower>>,
     subscription: Option<Box<dyn Subscription>>,
-    /// Commits that are not answered yet.
-    uncommitted: usize,
-    /// Acks that count as waiting in the room.
-    held_acks: usize,
     version: u64,
     failing: bool,
     active_at: Instant,
@@ -80,8 +72,6 @@ impl RoomTask {
             notices,
             follower,
             subscription,
-            uncommitted: 0,
-            held_acks: 0,
             version: 0,
             failing: false,
             active_at: Instant::now(),
@@ -113,7 +103,7 @@ impl RoomTask {
             tokio::select! {
                 biased;
                 () = handle.inbox().recv(&mut commands) => self.let_others_read(&mut commands).await,
-                () = &mut timer, if wait => {}
+                () = &mut timer, if wait => handle.inbox().take(&mut commands),
             }
             if self.guarded_turn(&mut commands) == Next::End {
                 return;
@@ -177,32 +167,20 @@ impl RoomTask {
         }
         self.room.handle_timeout(now);
         self.take_outputs();
-        self.hold_acks();
         if self.room.version() != self.version {
             self.version = self.room.version();
             if self.shared.keeps_documents {
                 self.saver.changed(now);
             }
         }
-        self.room.drain_touched(|outbox| {
-            if !outbox.is_blocked() && outbox.flush(now).is_err() {
-                outbox.post(Note::CloseConnection(CloseReason::GONE));
-            }
-        });
+        self.room.drain_touched(|outbox| outbox.write(now));
         self.count();
         self.save_if_due(now);
-        let unsettled = self.saver.is_dirty(self.version) || self.uncommitted > 0;
+        let unsettled = self.saver.is_dirty(self.version) || self.room.uncommitted() > 0;
         self.handle.unsettled.store(unsettled, Ordering::Release);
-    }
-
-    fn hold_acks(&mut self) {
-        let (before, acks) = (self.held_acks, self.room.pending_acks());
-        if acks > before {
-            self.handle.hold((acks - before) * ACK_BYTES);
-        } else if acks < before {
-            self.handle.release((before - acks) * ACK_BYTES);
-        }
-        self.held_acks = acks;
+        // Until it is quiet a turn comes; who waits for the end of the room waits for all that it waits for.
+        let patient = !self.quiet && self.room.subscribers() > 0 && !self.shutdown;
+        self.handle.inbox().set_patient(patient);
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {
@@ -218,11 +196,9 @@ impl RoomTask {
             Command::Leave(session) => self.leave(session, now),
             Command::Drained(session) => self.room.catch_up(session, now),
             Command::Access(session, access) => self.room.set_access(session, access),
-            Command::Committed { sequence, bytes, rows, parked } => {
-                self.uncommitted -= 1;
+            Command::Committed { rows, parked, acks } => {
                 self.saver.committed(&rows, parked, now);
-                self.room.committed(sequence, now);
-                self.handle.release(bytes);
+                self.room.committed(acks, now);
             }
             Command::Saved(saved) => self.saved(saved, now),
             Command::With(call) => call(&mut self.room, now),
@@ -266,7 +242,6 @@ impl RoomTask {
             match output {
                 RoomOutput::Persist(persist) => {
                     if let Some(committer) = &self.shared.committer {
-                        self.uncommitted += 1;
                         committer.commit(&self.handle, persist);
                     }
                 }
@@ -383,9 +358,9 @@ impl RoomTask {
     /// Whether nobody is here and all is saved.
     fn may_unload(&self) -> bool {
         let kept = self.shared.keeps_documents;
-        let dirty = kept && (self.saver.is_dirty(self.version) || self.uncommitted > 0);
+        let dirty = kept && (self.saver.is_dirty(self.version) || self.room.uncommitted() > 0);
         // What is in the log is not lost, though no snapshot holds it.
-        let logged = self.shared.committer.is_some() && self.uncommitted == 0;
+        let logged = self.shared.committer.is_some() && self.room.uncommitted() == 0;
         if self.shutdown {
             self.handle.unsaved.store(dirty && !logged, Ordering::Release);
         }
@@ -435,6 +410,7 @@ impl Drop for RoomTask {
         self.shared.metrics.documents_loaded.sub(1);
         // Only where the room failed, or its task was dropped.
         for (session, outbox) in self.room.sessions() {
+            outbox.depart();
             outbox.post(Note::CloseSession(session, CloseReason::RESET_CONNECTION));
         }
         if let Some(follower) = &mut self.follower {

@@ -5,6 +5,7 @@
 //! A turn: [`Room::handle`] for every message that is there, then [`Room::end_turn`] once. So what
 //! arrived together is stored as one row, and goes out as one frame.
 
+mod acks;
 mod awareness;
 mod batch;
 mod broadcast;
@@ -20,7 +21,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
+pub use acks::Acks;
 pub use awareness::{Awareness, AwarenessChange, AwarenessLimits};
 pub use frame::{Frame, Framing};
 pub use materialize::{Edit, MaterializeError, RootKind, edit, json, json_of_all, prosemirror_of_all, text};
@@ -38,7 +41,7 @@ use crate::protocol::message::{Inbound, Text};
 use crate::store::LogBatch;
 use batch::{Author, Unstored, Window};
 use seats::Seats;
-use sync::{AckFrames, PendingAck};
+use sync::{AckFrames, Owed};
 
 /// A session's place in its room.
 pub struct Subscriber {
@@ -70,7 +73,7 @@ pub enum Origin {
 /// What the room wants done. Hooks and the cluster get theirs only where the options ask for it.
 #[derive(Debug)]
 pub enum RoomOutput {
-    /// Append these rows; answer with [`Room::committed`].
+    /// Append these rows; then [`Room::committed`].
     Persist(Persist),
     /// The document changed (onChange).
     Changed {
@@ -99,13 +102,13 @@ pub enum RoomOutput {
     PublishAwareness(Bytes),
 }
 
-/// Rows for the update log.
+/// Rows for the update log. They are to be committed in order, with those of the same room.
 #[derive(Debug)]
 pub struct Persist {
-    /// Counts up by one per [`Persist`] of a room.
-    pub sequence: u64,
-    /// At least one.
+    /// None where only acks wait for what went before.
     pub batches: Vec<LogBatch>,
+    /// Whoever waits for them.
+    pub acks: Acks,
     /// Part of it waits for missing updates, so no snapshot holds it yet.
     pub parked: bool,
 }
@@ -188,9 +191,10 @@ pub struct Room {
     window_awareness_author: Author,
     /// What is to be stored at the end of the turn.
     unstored: Unstored,
-    sequence: u64,
-    committed: u64,
-    acks: VecDeque<PendingAck>,
+    /// How many [`Persist`]s are not known to be committed.
+    uncommitted: usize,
+    /// Acks of this turn.
+    owed: SmallVec<[Owed; 1]>,
     ack_frames: AckFrames,
     version: u64,
     full_state: Option<(u64, Bytes)>,
@@ -223,9 +227,8 @@ impl Room {
             window_awareness: Vec::new(),
             window_awareness_author: Author::Nobody,
             unstored: Unstored::new(cursor),
-            sequence: 0,
-            committed: 0,
-            acks: VecDeque::new(),
+            uncommitted: 0,
+            owed: SmallVec::new(),
             ack_frames: AckFrames::default(),
             version: 0,
             full_state: None,
@@ -284,6 +287,7 @@ impl Room {
     /// Lets a session go; its awareness goes with it.
     pub fn leave(&mut self, session: SessionKey, now: Instant) {
         let Some(index) = self.seats.find(session) else { return };
+        self.seats[index].subscriber.outbox.depart();
         self.touched.clear();
         self.seats.remove(index);
         // Indexes moved, so the list of touched seats is made anew.
@@ -378,9 +382,8 @@ impl Room {
     /// Ends a turn: hands over what is to be stored, flushes unless a window is open, and gives back
     /// memory.
     pub fn end_turn(&mut self, now: Instant) {
-        self.store_turn();
         // Before the broadcast, so that writers are written to first: they wait, readers do not.
-        self.release_acks(now);
+        self.store_turn(now);
         if self.flush_due(now) {
             self.flush(now);
         }
@@ -438,7 +441,7 @@ impl Room {
         self.full_state = None;
         self.full_awareness = None;
         self.window_awareness = Vec::new();
-        self.acks.shrink_to_fit();
+        self.owed.shrink_to_fit();
         self.outputs.shrink_to_fit();
         self.touched = Vec::new();
         self.seats.shrink_to_fit();

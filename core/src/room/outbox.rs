@@ -57,6 +57,7 @@ struct Queue {
     /// When the socket last took something, or when the queue became non-empty.
     progress_at: Option<Instant>,
     notes: Vec<Note>,
+    departures: u32,
     /// The connection's task wants to be woken when all is written, whoever writes it.
     awaited: bool,
 }
@@ -114,7 +115,10 @@ impl<S: Sink + ?Sized> Outbox<S> {
     /// Queues a frame whatever the bound: for replies, whose number the reader's pause bounds.
     /// Frames for a closed outbox vanish.
     pub fn push(&self, frame: Frame, now: Instant) {
-        let mut queue = self.lock();
+        self.push_locked(&mut self.lock(), frame, now);
+    }
+
+    fn push_locked(&self, queue: &mut Queue, frame: Frame, now: Instant) {
         // Under the lock: what came between a look at it and the end would be written behind the end.
         if self.is_closed() {
             return;
@@ -124,6 +128,27 @@ impl<S: Sink + ?Sized> Outbox<S> {
         }
         self.bytes.fetch_add(frame.len(), Ordering::AcqRel);
         queue.frames.push_back(frame);
+    }
+
+    /// How often a session has left a room.
+    pub fn departures(&self) -> u32 {
+        self.lock().departures
+    }
+
+    /// A session left a room.
+    pub fn depart(&self) {
+        let mut queue = self.lock();
+        queue.departures = queue.departures.wrapping_add(1);
+    }
+
+    /// As [`Self::push`], unless a session has left a room since [`Self::departures`] was asked: what was meant
+    /// for that one would be taken for the next one's of that name. `false`: nothing was queued.
+    pub fn push_unless_departed(&self, departures: u32, frame: Frame, now: Instant) -> bool {
+        let mut queue = self.lock();
+        if queue.departures == departures {
+            self.push_locked(&mut queue, frame, now);
+        }
+        queue.departures == departures
     }
 
     /// Bytes queued.
@@ -203,6 +228,14 @@ impl<S: Sink + ?Sized> Outbox<S> {
             self.sink.wake();
         }
         Some(frame)
+    }
+
+    /// Has what is queued written: now, or where the socket is blocked, when it takes more. A dead socket ends
+    /// the connection.
+    pub fn write(&self, now: Instant) {
+        if !self.is_blocked() && self.flush(now).is_err() {
+            self.post(Note::CloseConnection(CloseReason::GONE));
+        }
     }
 
     /// Writes all that is queued, or as much as the socket takes. The first time that it takes less,

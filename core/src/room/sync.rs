@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::batch::User;
 use super::broadcast::SharedFrame;
-use super::{Origin, Persist, Room, RoomOutput};
+use super::{Acks, Origin, Persist, Room, RoomOutput};
 use crate::auth::Access;
 use crate::config::AckMode;
 use crate::error::CloseReason;
@@ -16,12 +16,9 @@ use crate::protocol::Dialect;
 use crate::protocol::frame::{self, Body};
 use crate::store::LogBatch;
 
-/// An ack that waits for the store. All acks of a room pass through one queue, so those of a session
-/// keep their order.
-pub(super) struct PendingAck {
+/// An ack that a session gets for an update of this turn.
+pub(super) struct Owed {
     session: SessionKey,
-    /// The [`Persist`] that has to be committed before.
-    sequence: u64,
     stored: bool,
 }
 
@@ -171,52 +168,53 @@ impl Room {
         }
     }
 
-    /// Queues the ack of a session behind what it waits for.
     fn acknowledge(&mut self, session: SessionKey, stored: bool) {
-        let sequence = match self.options.ack {
-            AckMode::Memory => self.committed,
-            // Also an update that brought nothing new waits: it may be known, but not stored yet.
-            AckMode::Commit => self.sequence + u64::from(!self.unstored.is_empty()),
-        };
-        self.acks.push_back(PendingAck { session, sequence, stored });
+        self.owed.push(Owed { session, stored });
     }
 
-    /// Hands the turn's updates over to be stored.
-    pub(super) fn store_turn(&mut self) {
-        if self.unstored.is_empty() {
+    /// Hands the turn's updates over to be stored, with the acks that wait for it. The others go out.
+    pub(super) fn store_turn(&mut self, now: Instant) {
+        let brings = !self.unstored.is_empty();
+        // Also an update that brought nothing new waits: it may be known, but not stored yet.
+        let waits = self.options.ack == AckMode::Commit && (brings || self.uncommitted > 0);
+        let mut acks = Acks::default();
+        for Owed { session, stored } in std::mem::take(&mut self.owed) {
+            let Some(index) = self.seats.find(session) else { continue };
+            let subscriber = &self.seats[index].subscriber;
+            // y-websocket has no acks: it prints an error for types it does not know.
+            if subscriber.dialect == Dialect::Hocuspocus {
+                let frame = self.ack_frames.with(&subscriber.prefix, stored);
+                match waits {
+                    true => acks.push(session, &subscriber.outbox, frame),
+                    false => self.push(index, frame.into(), now),
+                }
+            }
+        }
+        if !brings && acks.is_empty() {
             return;
         }
-        self.sequence += 1;
         let (rows, parked) = self.unstored.take(&self.log);
         let batches = rows
             .into_iter()
             .map(|(update, user)| LogBatch { document: self.name.clone(), update, user })
             .collect();
-        self.outputs.push_back(RoomOutput::Persist(Persist { sequence: self.sequence, batches, parked }));
+        self.uncommitted += 1;
+        self.outputs.push_back(RoomOutput::Persist(Persist { batches, acks, parked }));
     }
 
-    /// Everything up to this [`Persist::sequence`] is stored: acks that waited for it go out.
-    pub fn committed(&mut self, sequence: u64, now: Instant) {
-        self.committed = self.committed.max(sequence);
-        self.release_acks(now);
-    }
-
-    /// Acks that wait for the store.
-    pub fn pending_acks(&self) -> usize {
-        self.acks.len()
-    }
-
-    pub(super) fn release_acks(&mut self, now: Instant) {
-        while self.acks.front().is_some_and(|ack| ack.sequence <= self.committed) {
-            let Some(ack) = self.acks.pop_front() else { return };
-            let Some(index) = self.seats.find(ack.session) else { continue };
-            let subscriber = &self.seats[index].subscriber;
-            // y-websocket has no acks: it prints an error for types it does not know.
-            if subscriber.dialect == Dialect::Hocuspocus {
-                let frame = self.ack_frames.with(&subscriber.prefix, ack.stored);
+    /// One more [`Persist`] is stored, and all before it; those of its acks that nobody has sent go out.
+    pub fn committed(&mut self, acks: Acks, now: Instant) {
+        self.uncommitted -= 1;
+        for (session, frame) in acks.into_frames() {
+            if let Some(index) = self.seats.find(session) {
                 self.push(index, frame.into(), now);
             }
         }
+    }
+
+    /// How many [`Persist`]s are not known to be committed.
+    pub fn uncommitted(&self) -> usize {
+        self.uncommitted
     }
 }
 
