@@ -55,9 +55,12 @@ pub(super) async fn load(
     shared.quarantine.note(document, &stored.quarantined, &shared.metrics);
     let rows = stored.updates.iter().map(|(id, _)| *id).collect();
     let snapshot_bytes = stored.snapshot.as_ref().map_or(0, Bytes::len);
-    let log = read(options.log, &stored)
+    let (log, whole) = read(options.log, &stored)
         .map_err(|error| HubError::Load(Arc::new(StoreError::permanent(shared.store.name(), error))))?;
     let mut room = Room::new(document.clone(), log, options);
+    if let Some(snapshot) = stored.snapshot.filter(|_| whole) {
+        room.keep_full_state(snapshot);
+    }
     let changed = ask_load_hooks(shared, &mut room, scope).await?;
     shared.metrics.loads_total.add(1);
     shared.metrics.load_microseconds_total.add(started.elapsed().as_micros() as u64);
@@ -65,19 +68,20 @@ pub(super) async fn load(
     Ok(Box::new(Loaded { room, rows, snapshot_bytes, changed }))
 }
 
-fn read(options: LogOptions, stored: &StoredDocument) -> Result<StructLog, Unreadable> {
+/// The document, and whether its snapshot is all of it as a peer may get it.
+fn read(options: LogOptions, stored: &StoredDocument) -> Result<(StructLog, bool), Unreadable> {
     // What was stored was accepted once, whatever the limits are today.
     let unbounded = LogOptions { pending_bytes_max: usize::MAX, ..options };
-    let mut log = match &stored.snapshot {
-        Some(snapshot) => StructLog::load(unbounded, snapshot)?,
-        None => StructLog::new(unbounded),
+    let (mut log, whole) = match &stored.snapshot {
+        Some(snapshot) => StructLog::load_state(unbounded, snapshot)?,
+        None => (StructLog::new(unbounded), false),
     };
     for (_, update) in &stored.updates {
         merge::apply(&mut log, update)?;
     }
     log.trim_journal(log.cursor());
     log.set_pending_bytes_max(options.pending_bytes_max);
-    Ok(log)
+    Ok((log, whole && stored.updates.is_empty()))
 }
 
 async fn room_options(shared: &Shared, document: &DocumentName) -> Result<Arc<RoomOptions>, HubError> {
@@ -160,8 +164,30 @@ mod tests {
         for updates in [[&strange, &next], [&next, &strange]] {
             let rows = updates.into_iter().cloned().zip(1..).map(|(update, id)| (id, update)).collect();
             let stored = StoredDocument { updates: rows, ..StoredDocument::default() };
-            let log = read(LogOptions::default(), &stored).unwrap();
+            let (log, _) = read(LogOptions::default(), &stored).unwrap();
             assert_eq!((log.state_vector(), log.pending_bytes()), (vec![1, 7, 2], 0));
+        }
+    }
+
+    /// Goal: a joiner gets stored bytes only where they are the document, and a peer may be sent them. Method: "a"
+    /// alone; with "b" in a row behind it; with a struct of no length; "b" without "a"; nothing.
+    #[test]
+    fn only_a_whole_snapshot_is_what_a_joiner_gets() {
+        let first = Bytes::from_static(&[1, 1, 7, 0, 4, 1, 1, b't', 1, b'a', 0]);
+        let strange = Bytes::from_static(&[1, 2, 7, 0, 4, 1, 1, b't', 1, b'a', 0, 0, 0]);
+        let next = Bytes::from_static(&[1, 1, 7, 1, 0x84, 7, 0, 1, b'b', 0]);
+        for (snapshot, row, expected) in [
+            (Some(&first), None, true),
+            (Some(&first), Some(&next), false),
+            (Some(&strange), None, false),
+            (Some(&next), None, false),
+            (None, Some(&first), false),
+        ] {
+            let updates = row.map(|row| (1, row.clone())).into_iter().collect();
+            let stored = StoredDocument { snapshot: snapshot.cloned(), updates, ..StoredDocument::default() };
+            let (log, whole) = read(LogOptions::default(), &stored).unwrap();
+            assert_eq!(whole, expected, "{snapshot:?} {row:?}");
+            assert!(!whole || snapshot.is_some_and(|snapshot| log.encode() == *snapshot));
         }
     }
 }

@@ -119,13 +119,23 @@ impl StructLog {
     /// Loads a stored state. What it holds beyond gaps waits, whatever the limit: it is stored already.
     /// Unlike `apply`, it accepts structs of no length, which some old writer may have left.
     pub fn load(options: LogOptions, update: &[u8]) -> Result<Self, ScanError> {
+        Self::load_state(options, update).map(|(log, _)| log)
+    }
+
+    /// As [`Self::load`]; also whether a peer that has nothing may be sent these bytes as they are.
+    pub fn load_state(options: LogOptions, update: &[u8]) -> Result<(Self, bool), ScanError> {
         let mut log = Self::new(options);
-        log.absorb(update, Empties::Dropped)?;
+        let strict = log.absorb(update, Empties::Refused);
+        let whole = matches!(strict, Ok((Verdict::New, false)));
+        if strict.is_err() {
+            log = Self::new(options);
+            log.absorb(update, Empties::Dropped)?;
+        }
         log.retry_parked()?;
         log.list_clients();
         log.clients.iter_mut().for_each(ClientLog::shrink);
         log.journal.trim(log.cursor());
-        Ok(log)
+        Ok((log, whole))
     }
 
     /// Takes one peer's update. Malformed ones change nothing. On `PendingFull` nothing was taken either.

@@ -74,6 +74,11 @@ impl Room {
         }
     }
 
+    /// These bytes are the document, as it is now: who joins before it changes gets them, unencoded.
+    pub fn keep_full_state(&mut self, state: Bytes) {
+        self.full_state = Some((self.version, state));
+    }
+
     pub(super) fn receive_update(
         &mut self,
         index: usize,

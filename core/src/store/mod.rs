@@ -1,6 +1,8 @@
 //! Where documents live: the trait of every store, and its optional capability of an update log. No
 //! tokio here; stores that need it sit behind cargo features.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod blob;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -45,7 +45,11 @@ pub(crate) enum SnapshotError {
 pub(crate) async fn open(document: &str, update: Bytes, seal: Seal) -> Result<Bytes, SnapshotError> {
     let verified = aside(update.len(), move || {
         verify(&update, &seal)?;
-        check(&update).map(|()| update)
+        // What we wrote, we had read before.
+        if seal.sha256.is_none() {
+            check(&update)?;
+        }
+        Ok(update)
     });
     verified.await.map_err(|reason| SnapshotError::Stored { document: document.to_owned(), reason })
 }

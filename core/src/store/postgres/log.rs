@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::statements::Statements;
 use super::text;
 use crate::id::DocumentName;
+use crate::store::blob::blob;
 use crate::store::merge;
 use crate::store::snapshot::Seal;
 use crate::store::{LogBatch, LogId, StoredDocument};
@@ -34,14 +35,20 @@ pub(super) async fn load(
     }
     let read = sqlx::query(text(&sql.load)).bind(document.as_str()).fetch_all(connection).await?;
     let (mut found, mut rows) = (None, Vec::with_capacity(read.len()));
-    for row in &read {
-        let update = Bytes::from(row.try_get::<Vec<u8>, _>(1)?);
+    let known = !read.is_empty();
+    for row in read {
         match row.try_get::<Option<LogId>, _>(0)? {
-            None => found = Some((update, Seal { sha256: row.try_get(2)?, coverage: None })),
-            Some(id) => rows.push(LoggedRow { id, update, flagged: row.try_get(3)? }),
+            None => {
+                let seal = Seal { sha256: row.try_get(2)?, coverage: None };
+                found = Some((blob(row, 1)?, seal));
+            }
+            Some(id) => {
+                let update = row.try_get::<Vec<u8>, _>(1)?.into();
+                rows.push(LoggedRow { id, update, flagged: row.try_get(3)? });
+            }
         }
     }
-    Ok((!read.is_empty()).then_some((found, rows)))
+    Ok(known.then_some((found, rows)))
 }
 
 /// Sets unreadable rows aside, and flags them for those who look at the database.

@@ -20,6 +20,7 @@ use self::catalogue::Catalogue;
 use self::failure::Failure;
 use self::pool::Pool;
 use self::statements::{Statement, Statements};
+use super::blob::blob;
 use super::snapshot::{self, Seal, Snapshot};
 use super::{DocumentStore, LogBatch, LogId, StoredDocument, UpdateLog};
 use crate::auth::BoxFuture;
@@ -170,7 +171,7 @@ impl PostgresStore {
         } else {
             let row = sqlx::query(text(&sql.read)).bind(document.as_str()).fetch_one(&mut *tx).await?;
             let seal = Seal { sha256: row.try_get(1)?, coverage: None };
-            snapshot.merge(row.try_get::<Vec<u8>, _>(0)?.into(), seal).await?
+            snapshot.merge(blob(row, 0)?, seal).await?
         };
         if !sealed.is(&stored) {
             sqlx::query(text(&sql.write))

@@ -1,6 +1,8 @@
 //! The spool's file: rows in the order they came, one SQLite database, every commit synced.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,6 +55,9 @@ pub(super) struct UnreadableRow {
 pub(super) struct SpoolFile {
     path: PathBuf,
     pool: SqlitePool,
+    /// Rows in it, those that were set aside as well, or more: counted before they are written, and off when they
+    /// are deleted.
+    held: Arc<AtomicU64>,
 }
 
 /// What is in the file.
@@ -74,13 +79,18 @@ impl SpoolFile {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
         let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
-        let file = Self { path: path.to_owned(), pool: pool.connect_lazy_with(options) };
+        let pool = pool.connect_lazy_with(options);
+        let file = Self { path: path.to_owned(), pool, held: Arc::default() };
         sqlx::raw_sql(TABLES).execute(&file.pool).await.map_err(|error| file.failed(error))?;
+        let Content { rows, unreadable, .. } = file.content().await?;
+        file.held.store(rows + unreadable, Ordering::Release);
         Ok(file)
     }
 
     /// Appends rows in one commit; their numbers, in order.
     pub(super) async fn append(&self, batches: &[LogBatch]) -> Result<Vec<LogId>, StoreError> {
+        // Before, and also where nobody will know whether they were written: a row that is there must be found.
+        self.held.fetch_add(batches.len() as u64, Ordering::AcqRel);
         self.insert(batches).await.map_err(|error| self.failed(error))
     }
 
@@ -130,6 +140,10 @@ impl SpoolFile {
 
     /// The rows of one document, those that were set aside as well.
     pub(super) async fn of_document(&self, document: &DocumentName) -> Result<Found, StoreError> {
+        // Each document is looked for here when it is loaded, and hardly ever is anything there.
+        if self.held.load(Ordering::Acquire) == 0 {
+            return Ok(Found::default());
+        }
         self.read_document(document).await.map_err(|error| self.failed(error))
     }
 
@@ -185,11 +199,12 @@ impl SpoolFile {
     /// Deletes these rows.
     pub(super) async fn delete(&self, ids: &[LogId]) -> Result<(), StoreError> {
         let ids = ids.iter().map(LogId::to_string).collect::<Vec<_>>().join(",");
-        sqlx::query("delete from spool where id in (select value from json_each(?))")
+        let deleted = sqlx::query("delete from spool where id in (select value from json_each(?))")
             .bind(format!("[{ids}]"))
             .execute(&self.pool)
             .await
             .map_err(|error| self.failed(error))?;
+        self.held.fetch_sub(deleted.rows_affected(), Ordering::AcqRel);
         Ok(())
     }
 
@@ -197,7 +212,8 @@ impl SpoolFile {
     pub(super) async fn delete_document(&self, document: &DocumentName) -> Result<(), StoreError> {
         for sql in ["delete from spool where document = ?", "delete from unreadable where document = ?"] {
             let deleted = sqlx::query(sql).bind(document.as_str()).execute(&self.pool).await;
-            deleted.map_err(|error| self.failed(error))?;
+            let deleted = deleted.map_err(|error| self.failed(error))?;
+            self.held.fetch_sub(deleted.rows_affected(), Ordering::AcqRel);
         }
         Ok(())
     }

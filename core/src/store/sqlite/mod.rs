@@ -17,6 +17,7 @@ use sqlx::{Connection, Row, SqliteConnection};
 
 pub(super) use file::create as create_private;
 
+use super::blob::blob;
 use super::merge::assemble;
 use super::snapshot::{self, Seal, Sealed, Snapshot};
 use super::{DocumentStore, LogBatch, LogId, QuarantinedRow, StoredDocument, UpdateLog};
@@ -231,7 +232,8 @@ async fn read(
     .fetch_optional(connection)
     .await?;
     row.map(|row| {
-        Ok((row.try_get::<Vec<u8>, _>(0)?.into(), Seal { sha256: row.try_get(1)?, coverage: None }))
+        let seal = Seal { sha256: row.try_get(1)?, coverage: None };
+        Ok((blob(row, 0)?, seal))
     })
     .transpose()
 }
