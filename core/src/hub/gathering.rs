@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-/// The waits between two looks at what has come. The first are short, so that writers who wait for their acks
+/// The waits between two looks at what has come, in milliseconds. The first are short, so that writers who wait for their acks
 /// do not wait much longer than their rows need to come in; each look wakes the committer.
-const WAITS: [Duration; 3] = [Duration::from_millis(1), Duration::from_millis(1), Duration::from_millis(4)];
+const WAITS_MS: [u64; 5] = [1, 1, 4, 4, 4];
 /// So many requests are a commit that more would not make much cheaper.
-const REQUESTS_ENOUGH: usize = 64;
+const REQUESTS_ENOUGH: usize = 96;
 
-/// The wait for one commit. Its longest is the sum of [`WAITS`].
+/// The wait for one commit. Its longest is the sum of [`WAITS_MS`].
 #[derive(Debug, Default)]
 pub(super) struct Gathering {
     looks: usize,
@@ -25,7 +25,7 @@ impl Gathering {
         if silent || come >= REQUESTS_ENOUGH {
             return None;
         }
-        let wait = WAITS.get(self.looks).copied();
+        let wait = WAITS_MS.get(self.looks).map(|milliseconds| Duration::from_millis(*milliseconds));
         self.looks += 1;
         self.seen = come;
         wait
@@ -48,19 +48,19 @@ mod tests {
 
     #[test]
     fn waits_while_rows_come_and_not_long() {
-        assert_eq!(milliseconds(|now| 2 + 5 * now as usize), 6);
+        assert_eq!(milliseconds(|now| 2 + 5 * now as usize), 14);
     }
 
     #[test]
     fn writers_who_wait_for_their_acks_are_not_waited_for() {
         assert_eq!(milliseconds(|_| 1), 1, "all are here");
         assert_eq!(milliseconds(|now| 1 + 20 * usize::from(now > 0)), 2, "all have come at once");
-        assert_eq!(milliseconds(|now| 1 + (now as usize).min(3)), 6, "they still came at the second look");
+        assert_eq!(milliseconds(|now| 1 + (now as usize).min(3)), 10, "they still came at the third look");
     }
 
     #[test]
     fn a_large_commit_does_not_wait() {
         assert_eq!(milliseconds(|_| REQUESTS_ENOUGH), 0);
-        assert_eq!(milliseconds(|now| 1 + 70 * now as usize), 1);
+        assert_eq!(milliseconds(|now| 1 + 100 * now as usize), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! The statements on the update log.
 
 use std::ops::RangeInclusive;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,8 @@ use crate::store::{LogBatch, LogId, QuarantinedRow};
 
 /// An insert takes this many rows at the most; more are several statements.
 const ROWS_PER_INSERT_MAX: usize = 512;
+/// Inserts of more rows than this differ by so many: an empty place costs little, but not nothing.
+const ROWS_STEP: usize = 16;
 
 /// Rows that one call of `prune` deletes at most.
 const PRUNE_ROWS_MAX: i64 = 10_000;
@@ -86,8 +88,8 @@ async fn insert_rows(
     connection: &mut SqliteConnection,
     batches: &[LogBatch],
 ) -> Result<RangeInclusive<LogId>, sqlx::Error> {
-    let places = batches.len().next_power_of_two();
-    let mut query = sqlx::query(INSERT_ROWS[places.trailing_zeros() as usize].as_str());
+    let places = places(batches.len());
+    let mut query = sqlx::query(INSERT_ROWS[places - 1].get_or_init(|| insert(places)).as_str());
     for batch in batches {
         query = query.bind(batch.document.as_str()).bind(&batch.update[..]).bind(batch.user.as_deref());
     }
@@ -99,18 +101,23 @@ async fn insert_rows(
     Ok(last - (batches.len() as LogId - 1)..=last)
 }
 
-/// The insert with places for 1, 2, 4, … rows, of which empty ones count nothing: few enough different
-/// statements that all stay prepared.
-static INSERT_ROWS: LazyLock<[String; INSERTS]> = LazyLock::new(|| {
-    std::array::from_fn(|power| {
-        let values = vec!["(?, ?, ?)"; 1 << power].join(", ");
-        format!(
-            "insert into yjs_update_log (document_id, update_data, user_id)
-             select column1, column2, column3 from (values {values}) where column1 is not null"
-        )
-    })
-});
-const INSERTS: usize = ROWS_PER_INSERT_MAX.trailing_zeros() as usize + 1;
+/// How many rows the insert for so many has places for: few enough different statements that all stay prepared.
+fn places(rows: usize) -> usize {
+    if rows <= ROWS_STEP { rows } else { rows.next_multiple_of(ROWS_STEP) }
+}
+
+/// The insert with so many places, of which empty ones count nothing.
+fn insert(places: usize) -> String {
+    let values = vec!["(?, ?, ?)"; places].join(", ");
+    format!(
+        "insert into yjs_update_log (document_id, update_data, user_id)
+         select column1, column2, column3 from (values {values}) where column1 is not null"
+    )
+}
+
+/// By number of places.
+static INSERT_ROWS: [OnceLock<String>; ROWS_PER_INSERT_MAX] =
+    [const { OnceLock::new() }; ROWS_PER_INSERT_MAX];
 
 /// Takes exactly these rows out of what is loaded: deletes them, or keeps them as history. `rows`: `[[id, document], …]`
 /// as JSON.
