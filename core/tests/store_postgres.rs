@@ -410,6 +410,36 @@ async fn appends_do_not_wait_for_a_snapshot_that_is_being_written() {
     outside.execute("rollback").await.unwrap();
 }
 
+/// Goal: however many documents are saved at once, acks do not wait for it. Method: a store with four connections
+/// saves four documents that somebody else keeps locked, and appends to another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn saves_leave_connections_to_appends() {
+    let url = database("").await;
+    let store = migrated(&url, PostgresOptions { connections_max: 4, ..options() }).await;
+    let documents = ["a", "b", "c", "d"].map(name);
+    for document in &documents {
+        store.store(document, edit(1, "a"), &[]).await.unwrap();
+    }
+    let mut outside = outside(&url).await;
+    outside.execute("begin; update yjs_document set data = data").await.unwrap();
+    let saves = documents.map(|document| {
+        let store = store.clone();
+        tokio::spawn(async move { store.store(&document, edit(2, "b"), &[]).await })
+    });
+    let log = store.update_log().unwrap();
+    for _ in 0..20 {
+        let rows = [batch(&name("another"), 3, "c")];
+        let append = log.append(&rows);
+        tokio::time::timeout(Duration::from_secs(3), append).await.expect("not behind the saves").unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(saves.iter().all(|save| !save.is_finished()), "they wait for the locks");
+    outside.execute("rollback").await.unwrap();
+    for save in saves {
+        save.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_fails_calls_but_not_the_store() {
     let server = PostgresServer::start().unwrap();

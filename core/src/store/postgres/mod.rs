@@ -162,7 +162,7 @@ impl PostgresStore {
     ) -> Result<(), Failure> {
         // Before the row is locked: the larger part of the work.
         let snapshot = Snapshot::read(document.as_str(), update).await?;
-        let mut lease = self.inner.pool.lease().await?;
+        let mut lease = self.inner.pool.lease_in_turn().await?;
         let sql = self.statements(&mut lease).await?;
         let mut tx = lease.begin().await?;
         let stored = lock(&mut tx, &sql, document).await?;

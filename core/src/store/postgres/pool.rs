@@ -2,11 +2,13 @@
 
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, Postgres};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::Failure;
 use super::{NAME, PostgresOptions};
@@ -22,6 +24,8 @@ pub(super) struct Pool {
     pool: PgPool,
     place: String,
     connect_timeout: Duration,
+    /// Turns of those who leave connections to others.
+    turns: Arc<Semaphore>,
 }
 
 impl Pool {
@@ -46,7 +50,8 @@ impl Pool {
             .test_before_acquire(false)
             .after_connect(|connection, _| Box::pin(async { prepare(connection).await }))
             .connect_lazy_with(connect);
-        Ok(Self { pool, place, connect_timeout: options.connect_timeout })
+        let turns = Arc::new(Semaphore::new(options.connections_max.div_ceil(2) as usize));
+        Ok(Self { pool, place, connect_timeout: options.connect_timeout, turns })
     }
 
     pub(super) fn place(&self) -> &str {
@@ -55,10 +60,21 @@ impl Pool {
 
     pub(super) async fn lease(&self) -> Result<Lease, Failure> {
         match self.pool.acquire().await {
-            Ok(connection) => Ok(Lease { connection: Some(connection) }),
+            Ok(connection) => Ok(Lease { connection: Some(connection), turn: None }),
             Err(sqlx::Error::PoolTimedOut) => Err(Failure::Unreachable(self.connect_timeout)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// As [`Self::lease`], for snapshots: with all others of their kind they take half of the connections. Many
+    /// documents that are saved at once would keep acks and loads waiting.
+    pub(super) async fn lease_in_turn(&self) -> Result<Lease, Failure> {
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        let turn = tokio::time::timeout(self.connect_timeout, turn).await;
+        let turn = turn.map_err(|_| Failure::Unreachable(self.connect_timeout))?;
+        let mut lease = self.lease().await?;
+        lease.turn = turn.ok();
+        Ok(lease)
     }
 
     /// Closes the connections that nobody uses: after a restart of the database, each of them would fail one
@@ -93,6 +109,7 @@ async fn prepare(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error>
 #[derive(Debug)]
 pub(super) struct Lease {
     connection: Option<PoolConnection<Postgres>>,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Lease {
