@@ -438,7 +438,7 @@ typedef void (*fidibus_finalizer)(void *env);
 
 // Tells the host to look: frames wait, there is space again after FIDIBUS_STATUS_FULL, or the connection
 // ended. It may be called on any thread, at any time, also when there is nothing. It must not block: it
-// holds up a document. Best it only signals the host's own loop (eventfd, pipe, condition variable).
+// holds up documents and acks. Best it only signals the host's own loop (eventfd, pipe, condition variable).
 typedef void (*fidibus_wake)(void *env);
 
 // Text that is lent; not terminated by a NUL. Valid as long as what it was read from.

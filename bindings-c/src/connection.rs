@@ -27,7 +27,7 @@ arc_handle!(fidibus_connection(Connection));
 
 /// Tells the host to look: frames wait, there is space again after FIDIBUS_STATUS_FULL, or the connection
 /// ended. It may be called on any thread, at any time, also when there is nothing. It must not block: it
-/// holds up a document. Best it only signals the host's own loop (eventfd, pipe, condition variable).
+/// holds up documents and acks. Best it only signals the host's own loop (eventfd, pipe, condition variable).
 pub type fidibus_wake = Option<unsafe extern "C" fn(env: *mut c_void)>;
 
 /// A connection of the engine with the wake callback of the host.

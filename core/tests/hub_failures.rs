@@ -173,7 +173,8 @@ async fn a_row_that_fails_for_ever_holds_up_the_others_for_seconds_only() {
     assert_eq!(Peer::open(&hub, "bad", 3).await.text(), "xy");
 }
 
-/// A store that takes nothing from anybody is away: all wait together, and are stored together.
+/// A store that takes nothing from anybody is away: all wait together, and are stored together. One of them has
+/// only an ack to wait for, which says nothing about the store.
 #[tokio::test]
 async fn nobody_is_set_apart_while_the_store_is_away() {
     let store = TestStore::new();
@@ -182,16 +183,28 @@ async fn nobody_is_set_apart_while_the_store_is_away() {
     for client in 1..=20 {
         peers.push(Peer::open(&hub, &format!("doc{client}"), client).await);
     }
-    store.append_fails.store(true, Ordering::Release);
-    for peer in &peers {
+    let settle = || tokio::time::sleep(Duration::from_millis(100));
+    let (known, update) = (&peers[0], update_with(9, "x"));
+    store.hold_appends.store(true, Ordering::Release);
+    known.send_update(&update);
+    settle().await;
+    for peer in &peers[1..] {
         peer.type_text("a");
     }
+    settle().await;
+    known.send_update(&update);
+    settle().await;
+    store.release.notify_one();
+    assert!(known.ack().await, "what was under way is stored");
+    store.append_fails.store(true, Ordering::Release);
+    store.hold_appends.store(false, Ordering::Release);
+    store.release.notify_one();
     tokio::time::sleep(Duration::from_secs(4)).await;
     store.append_fails.store(false, Ordering::Release);
     for peer in &peers {
         assert!(peer.ack().await);
     }
-    assert_eq!(hub.metrics().log_commits_total, 1);
+    assert_eq!(hub.metrics().log_commits_total, 2);
     assert_eq!(hub.metrics().uncommitted_bytes, 0);
 }
 

@@ -343,6 +343,21 @@ fn acks_of_a_session_that_left_go_to_nobody() {
     assert_eq!(stays.frames().len(), 1);
 }
 
+/// Goal: a client that has gone holds no socket for as long as a database is away.
+#[test]
+fn an_ack_that_waits_keeps_no_socket() {
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let writer = scene.writer();
+    scene.update(&writer, &typed()[0]);
+    scene.room.end_turn(scene.now);
+    let Some(RoomOutput::Persist(mut persist)) = scene.room.poll_output() else { panic!("nothing to store") };
+    let outbox = Arc::downgrade(&writer.outbox);
+    scene.room.leave(writer.key, scene.now);
+    drop(writer);
+    assert!(outbox.upgrade().is_none());
+    assert_eq!((persist.acks.send(scene.now), persist.acks.len()), (0, 0));
+}
+
 #[test]
 fn awareness_reaches_everybody_also_its_sender_and_goes_with_its_session() {
     let mut scene = Scene::new(FlushDelay::Turn);

@@ -7,6 +7,7 @@
 //! are tried again by themselves: the other rooms go on.
 
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,12 +16,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::error_chain;
 use super::gathering::Gathering;
-use super::panics::contain;
+use super::panics::{Panic, contain};
 use super::registry::{Command, RoomHandle};
 use crate::error::StoreError;
 use crate::id::DocumentName;
 use crate::metrics::Metrics;
-use crate::room::Persist;
+use crate::room::{Acks, Persist};
 use crate::store::{LogBatch, LogId, UpdateLog};
 
 /// Rows of one commit at the most; more wait for the next.
@@ -184,8 +185,9 @@ impl Task {
         let mut stores = false;
         // The newest first: what failed before is tried when it is known whether the log stores anything.
         while let Some(mut room) = rooms.pop() {
+            let rows = room.iter().any(|request| request.rows > 0);
             match self.append_all(&mut room).await {
-                Ok(()) => stores = true,
+                Ok(()) => stores |= rows,
                 Err(error) if !error.retryable || (stores && !patient) => self.refuse(room, &error),
                 Err(_) => failed.push(room),
             }
@@ -311,7 +313,7 @@ impl Task {
             let bytes = request.held_bytes();
             let Request { room, persist: Persist { mut acks, parked, .. }, .. } = request;
             if !room.inbox().is_told() {
-                self.metrics.frames_sent_total.add(acks.send(Instant::now()) as u64);
+                self.send(room.name(), &mut acks);
             }
             let left = !acks.is_empty();
             let committed = Command::Committed { rows, parked, acks };
@@ -322,6 +324,19 @@ impl Task {
             room.release(bytes);
             // Each ack is a write to a socket.
             tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Writes the acks to the sockets. Of those of a host a panic is contained: all rooms wait for this task.
+    fn send(&self, document: &DocumentName, acks: &mut Acks) {
+        let sent = catch_unwind(AssertUnwindSafe(|| acks.send(Instant::now())));
+        match sent {
+            Ok(sent) => self.metrics.frames_sent_total.add(sent as u64),
+            Err(panic) => {
+                *acks = Acks::default();
+                let error = Panic::new(&*panic);
+                tracing::error!(document = %document, %error, "A socket failed; the acks that were for it and others are not sent");
+            }
         }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct RoomTask {
     notices: Option<Notices>,
     follower: Option<Box<dyn RoomFollower>>,
     subscription: Option<Box<dyn Subscription>>,
+    /// Of the turn's messages.
+    handled_bytes: usize,
     version: u64,
     failing: bool,
     active_at: Instant,
@@ -72,6 +74,7 @@ impl RoomTask {
             notices,
             follower,
             subscription,
+            handled_bytes: 0,
             version: 0,
             failing: false,
             active_at: Instant::now(),
@@ -167,6 +170,8 @@ impl RoomTask {
         }
         self.room.handle_timeout(now);
         self.take_outputs();
+        // Not before what is to be stored counts as waiting.
+        self.handle.release(std::mem::take(&mut self.handled_bytes));
         if self.room.version() != self.version {
             self.version = self.room.version();
             if self.shared.keeps_documents {
@@ -186,9 +191,8 @@ impl RoomTask {
     fn handle_command(&mut self, command: Command, now: Instant) {
         match command {
             Command::Message(session, message) => {
-                let bytes = message.payload_len();
+                self.handled_bytes += message.payload_len();
                 self.room.handle(session, message, now);
-                self.handle.release(bytes);
             }
             Command::Join(join) => self.join(*join, now),
             // Whoever waits may be gone.

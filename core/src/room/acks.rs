@@ -2,7 +2,7 @@
 //! can send them: the room, whose memory is cold by then, need not be woken for it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,7 +14,8 @@ use crate::id::SessionKey;
 /// The ack of one update of one session.
 struct Ack {
     session: SessionKey,
-    outbox: Arc<Outbox>,
+    /// Weak: an ack may wait for as long as a database is away, and would keep the socket of a client that has gone.
+    outbox: Weak<Outbox>,
     /// [`Outbox::departures`] when the update came.
     departures: u32,
     frame: Bytes,
@@ -37,7 +38,7 @@ impl Acks {
 
     pub(super) fn push(&mut self, session: SessionKey, outbox: &Arc<Outbox>, frame: Bytes) {
         let departures = outbox.departures();
-        self.0.push(Ack { session, outbox: Arc::clone(outbox), departures, frame });
+        self.0.push(Ack { session, outbox: Arc::downgrade(outbox), departures, frame });
     }
 
     /// Writes them to the sockets, without the room; how many. Those of sessions that may be gone are left: the
@@ -45,9 +46,10 @@ impl Acks {
     pub fn send(&mut self, now: Instant) -> usize {
         let mut sent: SmallVec<[Arc<Outbox>; 1]> = SmallVec::new();
         self.0.retain(|ack| {
-            let pushed = ack.outbox.push_unless_departed(ack.departures, ack.frame.clone().into(), now);
+            let Some(outbox) = ack.outbox.upgrade() else { return false };
+            let pushed = outbox.push_unless_departed(ack.departures, ack.frame.clone().into(), now);
             if pushed {
-                sent.push(Arc::clone(&ack.outbox));
+                sent.push(outbox);
             }
             !pushed
         });

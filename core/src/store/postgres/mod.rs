@@ -160,9 +160,10 @@ impl PostgresStore {
         update: Bytes,
         folded: &[LogId],
     ) -> Result<(), Failure> {
+        let _turn = self.inner.pool.turn().await;
         // Before the row is locked: the larger part of the work.
         let snapshot = Snapshot::read(document.as_str(), update).await?;
-        let mut lease = self.inner.pool.lease_in_turn().await?;
+        let mut lease = self.inner.pool.lease().await?;
         let sql = self.statements(&mut lease).await?;
         let mut tx = lease.begin().await?;
         let stored = lock(&mut tx, &sql, document).await?;

@@ -2,13 +2,12 @@
 
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, Postgres};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::failure::Failure;
 use super::{NAME, PostgresOptions};
@@ -24,8 +23,8 @@ pub(super) struct Pool {
     pool: PgPool,
     place: String,
     connect_timeout: Duration,
-    /// Turns of those who leave connections to others.
-    turns: Arc<Semaphore>,
+    /// Turns of those who leave connections to others; see [`Self::turn`].
+    turns: Semaphore,
 }
 
 impl Pool {
@@ -50,7 +49,7 @@ impl Pool {
             .test_before_acquire(false)
             .after_connect(|connection, _| Box::pin(async { prepare(connection).await }))
             .connect_lazy_with(connect);
-        let turns = Arc::new(Semaphore::new(options.connections_max.div_ceil(2) as usize));
+        let turns = Semaphore::new(options.connections_max.div_ceil(2) as usize);
         Ok(Self { pool, place, connect_timeout: options.connect_timeout, turns })
     }
 
@@ -60,21 +59,17 @@ impl Pool {
 
     pub(super) async fn lease(&self) -> Result<Lease, Failure> {
         match self.pool.acquire().await {
-            Ok(connection) => Ok(Lease { connection: Some(connection), turn: None }),
+            Ok(connection) => Ok(Lease { connection: Some(connection) }),
             Err(sqlx::Error::PoolTimedOut) => Err(Failure::Unreachable(self.connect_timeout)),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// As [`Self::lease`], for snapshots: with all others of their kind they take half of the connections. Many
-    /// documents that are saved at once would keep acks and loads waiting.
-    pub(super) async fn lease_in_turn(&self) -> Result<Lease, Failure> {
-        let turn = Arc::clone(&self.turns).acquire_owned();
-        let turn = tokio::time::timeout(self.connect_timeout, turn).await;
-        let turn = turn.map_err(|_| Failure::Unreachable(self.connect_timeout))?;
-        let mut lease = self.lease().await?;
-        lease.turn = turn.ok();
-        Ok(lease)
+    /// Waits for a turn to save a snapshot: all saves together take half of the connections. Many documents that are
+    /// saved at once would keep acks and loads waiting.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.turns.acquire().await.ok()
     }
 
     /// Closes the connections that nobody uses: after a restart of the database, each of them would fail one
@@ -109,7 +104,6 @@ async fn prepare(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error>
 #[derive(Debug)]
 pub(super) struct Lease {
     connection: Option<PoolConnection<Postgres>>,
-    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Lease {
