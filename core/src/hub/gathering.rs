@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-/// The waits between two looks at what has come, in milliseconds. The first are short, so that writers who wait for their acks
-/// do not wait much longer than their rows need to come in; each look wakes the committer.
+/// The waits between two looks at what has come, in milliseconds. The first are short, so that writers who wait
+/// for their acks do not wait much longer than their rows need to come in; each look wakes the committer.
 const WAITS_MS: [u64; 5] = [1, 1, 4, 4, 4];
 /// So many requests are a commit that more would not make much cheaper.
 const REQUESTS_ENOUGH: usize = 96;
