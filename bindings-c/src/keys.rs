@@ -155,6 +155,7 @@ pub(crate) const KEYS: &[Key] = &[
             },
         },
     },
+    milliseconds!("awareness_delay_ms", 0, engine.awareness_delay),
     size!("flush_bytes_max", BYTES_MAX, engine.flush_bytes_max),
     Key {
         name: "ack",

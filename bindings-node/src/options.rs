@@ -31,6 +31,8 @@ pub struct EngineOptions {
     pub max_debounce_ms: f64,
     /// Below zero: broadcasts are not batched.
     pub flush_delay_ms: f64,
+    /// Awareness waits at most this long for more.
+    pub awareness_delay_ms: f64,
     /// A batch is sent early at this size.
     pub flush_bytes_max: f64,
     /// Before authentication, for each connection.
@@ -74,6 +76,7 @@ impl EngineOptions {
                 0.0 => FlushDelay::Turn,
                 delay => FlushDelay::Window(millis(delay)),
             },
+            awareness_delay: millis(self.awareness_delay_ms),
             flush_bytes_max: size(self.flush_bytes_max),
             gc: self.gc,
             token_optional: self.token_optional,

@@ -17,6 +17,7 @@ export interface EngineOptions {
   debounceMs: number
   maxDebounceMs: number
   flushDelayMs: number
+  awarenessDelayMs: number
   flushBytesMax: number
   unauthenticatedBytesMax: number
   unauthenticatedMessagesMax: number

@@ -7,6 +7,8 @@ import type { Configuration } from './types.ts'
 /** One message, where ws' option sets no other limit: its own default. */
 const MESSAGE_BYTES_MAX = 100 * 1024 * 1024
 
+const AWARENESS_DELAY_MS = 16
+
 /** Read once, when the engine is made. */
 export function engineOptionsOf(configuration: Configuration): EngineOptions {
   return {
@@ -14,6 +16,7 @@ export function engineOptionsOf(configuration: Configuration): EngineOptions {
     debounceMs: configuration.debounce,
     maxDebounceMs: configuration.maxDebounce,
     flushDelayMs: configuration.flushDelay === false ? -1 : configuration.flushDelay,
+    awarenessDelayMs: configuration.awarenessDelay ?? AWARENESS_DELAY_MS,
     flushBytesMax: configuration.flushMaxBytes,
     unauthenticatedBytesMax: configuration.maxUnauthenticatedQueueSize,
     unauthenticatedMessagesMax: configuration.maxUnauthenticatedQueueMessages,

@@ -161,6 +161,12 @@ export interface Configuration<Context = any> extends Extension<Context>, FlushO
   debounce: number
   /** `onStoreDocument` is called at least after this many milliseconds. */
   maxDebounce: number
+  /**
+   * Milliseconds that awareness (a cursor that moved) waits at most for more of it and for changes, half of it at least;
+   * 0, or with a `flushDelay`: as long as changes. Not in Hocuspocus, which sends each at once.
+   * @default 16
+   */
+  awarenessDelay?: number
   /** No start screen. */
   quiet: boolean
   /** `false`: a document whose last client left waits for its debounced store before it is unloaded. */

@@ -42,6 +42,10 @@ pub struct Config {
     pub flush_delay: FlushDelay,
     /// A window is flushed early at this many bytes of updates. Default 1 MiB.
     pub flush_bytes_max: usize,
+    /// Awareness (a cursor that moved) waits for half of this at least, for others that move and for an update that
+    /// takes it along, and for all of it at most. Zero, or another `flush_delay` than `Turn`: it goes out as
+    /// updates do. Default 16 ms, one picture of a screen.
+    pub awareness_delay: Duration,
     /// When acks are sent; `None`: [`AckMode::Commit`] where the store has an update log, else `Memory`.
     pub ack: Option<AckMode>,
     /// Providers of 2.x without a token open a document without an Auth message, as Hocuspocus 2 allowed.
@@ -65,6 +69,7 @@ impl Default for Config {
             unload_immediately: true,
             flush_delay: FlushDelay::Turn,
             flush_bytes_max: 1024 * 1024,
+            awareness_delay: Duration::from_millis(16),
             ack: None,
             token_optional: false,
             dialect: None,

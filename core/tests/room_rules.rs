@@ -17,7 +17,9 @@ use fidibus_core::protocol::Dialect;
 use fidibus_core::protocol::awareness::{Entry, encode};
 use fidibus_core::protocol::frame::{self, Prefix};
 use fidibus_core::protocol::message::Inbound;
-use fidibus_core::room::{Framing, Note, Outbox, Persist, Room, RoomOptions, RoomOutput, Sink, Subscriber};
+use fidibus_core::room::{
+    Beat, Framing, Note, Outbox, Persist, Room, RoomOptions, RoomOutput, Sink, Subscriber,
+};
 use fidibus_core::store::LogBatch;
 use yrs::{Doc, Text, Transact};
 
@@ -58,10 +60,16 @@ struct Scene {
 
 impl Scene {
     fn new(flush_delay: FlushDelay) -> Self {
-        let options = RoomOptions::new(&Config { flush_delay, ..Config::default() }, true);
+        Self::with_awareness_delay(flush_delay, Duration::ZERO)
+    }
+
+    fn with_awareness_delay(flush_delay: FlushDelay, delay: Duration) -> Self {
+        let now = Instant::now();
+        let mut options = RoomOptions::new(&Config { flush_delay, ..Config::default() }, true);
+        options.awareness_beat = Beat::new(delay, now);
         let log = StructLog::new(options.log);
         let room = Room::new(DocumentName::parse("room").unwrap(), log, Arc::new(options));
-        Self { room, now: Instant::now(), sessions: 0 }
+        Self { room, now, sessions: 0 }
     }
 
     fn join(&mut self, dialect: Dialect, access: Access, user: &str) -> Seat {
@@ -426,6 +434,73 @@ fn a_sender_hears_its_own_awareness_every_five_seconds() {
     scene.now += Duration::from_millis(1);
     scene.end_turn();
     assert_eq!((ada.frames().len(), bob.frames().len()), (1, 1));
+}
+
+/// Goal: a cursor waits for others and for an update, not for long, and an update does not wait. Method: two cursors
+/// and the end of the delay; a cursor and an update; a window for updates, which has its own time.
+#[test]
+fn a_cursor_waits_for_company() {
+    let milliseconds = Duration::from_millis;
+    let cursor =
+        |client, clock| Inbound::Awareness(encode([Entry { client, clock, state: "{}" }].into_iter()).into());
+    let mut scene = Scene::with_awareness_delay(FlushDelay::Turn, milliseconds(16));
+    let (ada, bob, reader) = (scene.writer(), scene.writer(), scene.writer());
+    let start = scene.now;
+    for (seat, client) in [(&ada, 5), (&bob, 6)] {
+        scene.now += milliseconds(3);
+        scene.room.handle(seat.key, cursor(client, 1), scene.now);
+        scene.end_turn();
+        assert!(reader.is_silent());
+    }
+    assert_eq!(scene.room.poll_timeout(), Some(start + milliseconds(16)));
+    scene.room.handle_timeout(start + milliseconds(15));
+    assert!(reader.is_silent());
+    scene.room.handle_timeout(start + milliseconds(16));
+    assert_eq!(reader.frames().len(), 1, "both as one message");
+
+    scene.room.handle(ada.key, cursor(5, 2), scene.now);
+    scene.end_turn();
+    assert!(reader.is_silent());
+    scene.update(&ada, &typed()[0]);
+    scene.end_turn();
+    assert_eq!(reader.frames().len(), 2, "the update takes it along");
+
+    let mut scene = Scene::with_awareness_delay(FlushDelay::Window(milliseconds(50)), milliseconds(16));
+    let (ada, reader) = (scene.writer(), scene.writer());
+    scene.room.handle(ada.key, cursor(5, 1), scene.now);
+    scene.room.handle_timeout(scene.now + milliseconds(49));
+    assert!(reader.is_silent());
+    scene.room.handle_timeout(scene.now + milliseconds(50));
+    assert_eq!(reader.frames().len(), 1);
+}
+
+/// Goal: after a broadcast that took long the next one waits, acks do not, and nothing waits for ever. Method: a
+/// turn of 4 ms, of 50 ms, and of 0.9 ms, then an update.
+#[test]
+fn a_room_rests_after_a_long_broadcast() {
+    for (took, rest) in [(4_000, 2_000), (50_000, 10_000), (900, 0)] {
+        let mut scene = Scene::new(FlushDelay::Turn);
+        let (writer, reader) = (scene.writer(), scene.writer());
+        scene.room.rest(Duration::from_micros(took), scene.now);
+        let rested = scene.now + Duration::from_micros(rest);
+        for update in &typed()[..2] {
+            scene.update(&writer, update);
+            scene.end_turn();
+        }
+        assert_eq!(writer.frames().len(), 2, "acks");
+        if rest > 0 {
+            assert!(reader.is_silent());
+            assert_eq!(scene.room.poll_timeout(), Some(rested));
+            scene.room.handle_timeout(rested);
+            assert_eq!(reader.frames().len(), 1, "one update of both");
+        } else {
+            assert_eq!(reader.frames().len(), 2);
+        }
+        scene.update(&writer, &typed()[2]);
+        scene.now = rested;
+        scene.end_turn();
+        assert_eq!(reader.frames().len(), 1);
+    }
 }
 
 #[test]

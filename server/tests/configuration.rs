@@ -37,6 +37,7 @@ fn nothing_set_makes_a_development_server() {
     assert_eq!(config.engine.limits.document_bytes_max, 10_485_760);
     assert_eq!(config.engine.limits.message_bytes_max, 52_428_800);
     assert_eq!(config.engine.flush_delay, FlushDelay::Turn);
+    assert_eq!(config.engine.awareness_delay, Duration::from_millis(16));
     assert_eq!(config.engine.ack, None);
     assert_eq!((config.log.level, config.log.format), (Level::INFO, LogFormat::Text));
     assert!(config.http.playground && !config.log.timestamps);
@@ -90,11 +91,13 @@ fn words_and_windows_are_read() {
     let config = config(&[
         ("WS_ACK", "memory"),
         ("WS_FLUSH_DELAY_MS", "off"),
+        ("WS_AWARENESS_DELAY_MS", "0"),
         ("LOG_FORMAT", "json"),
         ("WS_DEBOUNCE_MS", "9000"),
         ("WS_BASE_PATH", "/"),
     ]);
     assert_eq!((config.engine.ack, config.engine.flush_delay), (Some(AckMode::Memory), FlushDelay::Off));
+    assert_eq!(config.engine.awareness_delay, Duration::ZERO);
     assert!(config.log.timestamps);
     assert_eq!(config.engine.debounce_max, Duration::from_secs(9));
     assert_eq!(config.http.base_path, "");

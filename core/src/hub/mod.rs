@@ -61,7 +61,7 @@ use crate::hooks::{
 use crate::id::{ConnectionId, DocumentName};
 use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::protocol::message::Text;
-use crate::room::{Note, Outbox, RoomOptions};
+use crate::room::{Beat, Note, Outbox, RoomOptions};
 use crate::store::{DocumentStore, MemoryStore};
 use committer::Committer;
 use directory::Directory;
@@ -236,6 +236,7 @@ impl HubBuilder {
         let committer = store.update_log().map(|log| Committer::start(log, Arc::clone(&metrics), has_ended));
         let hooks = HookChain::new(self.extensions);
         let mut room_options = RoomOptions::new(&self.config, committer.is_some());
+        room_options.awareness_beat = Beat::new(self.config.awareness_delay, Instant::now());
         room_options.report_changes = self.follower.is_some() || hooks.wants(HookSet::ON_CHANGE);
         room_options.report_awareness = self.follower.is_some() || hooks.wants(HookSet::ON_AWARENESS_UPDATE);
         room_options.publish = self.cluster.is_some();

@@ -29,6 +29,11 @@ const QUIET: Duration = Duration::from_secs(2);
 /// A document that a hook keeps loaded is looked at again after this long.
 const UNLOAD_RETRY: Duration = Duration::from_secs(5);
 
+/// Writing to fewer takes no time that is worth a look at the clock.
+const MANY_SOCKETS: usize = 100;
+/// A turn of more commands than this is one of many on a busy server.
+const BUSY_TURN: usize = 8;
+
 pub(super) struct RoomTask {
     shared: Arc<Shared>,
     handle: Arc<RoomHandle>,
@@ -123,9 +128,10 @@ impl RoomTask {
 
     /// A scheduler of several threads runs the task that a socket's task woke right after it, so every
     /// message would become a turn of its own. Standing back once lets all sockets that have something
-    /// be read first, as `flushDelay: 0` does with `setImmediate`.
+    /// be read first, as `flushDelay: 0` does with `setImmediate`. One thread has read those that had something
+    /// when it last asked; where these were many, more have by now.
     async fn let_others_read(&self, commands: &mut Vec<Command>) {
-        if self.several_threads && self.room.subscribers() > 1 {
+        if (self.several_threads || commands.len() > BUSY_TURN) && self.room.subscribers() > 1 {
             tokio::task::yield_now().await;
             self.handle.inbox().take(commands);
         }
@@ -178,7 +184,7 @@ impl RoomTask {
                 self.saver.changed(now);
             }
         }
-        self.room.drain_touched(|outbox| outbox.write(now));
+        self.write(now);
         self.count();
         self.save_if_due(now);
         let unsettled = self.saver.is_dirty(self.version) || self.room.uncommitted() > 0;
@@ -186,6 +192,18 @@ impl RoomTask {
         // Until it is quiet a turn comes; who waits for the end of the room waits for all that it waits for.
         let patient = !self.quiet && self.room.subscribers() > 0 && !self.shutdown;
         self.handle.inbox().set_patient(patient);
+    }
+
+    fn write(&mut self, now: Instant) {
+        let mut sockets = 0;
+        self.room.drain_touched(|outbox| {
+            outbox.write(now);
+            sockets += 1;
+        });
+        if sockets >= MANY_SOCKETS {
+            let written = Instant::now();
+            self.room.rest(written - now, written);
+        }
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {

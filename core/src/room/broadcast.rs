@@ -64,7 +64,7 @@ impl Room {
     /// Broadcasts the window: one update for all that came in it, one awareness message with the latest
     /// state of every client that changed.
     pub fn flush(&mut self, now: Instant) {
-        self.window_opened_at = None;
+        self.window_due_at = None;
         if !self.window.is_empty() {
             let update = self.window.encode(&self.log);
             let since = self.window.since();
@@ -246,7 +246,7 @@ impl Room {
 
     /// An update is in the log: it waits for the flush, or is broadcast at once.
     pub(super) fn open_window(&mut self, now: Instant) {
-        self.window_opened_at.get_or_insert(now);
+        self.broadcast_by(self.update_due(now));
         if self.options.flush_delay == FlushDelay::Off {
             self.flush(now);
         }

@@ -8,6 +8,7 @@
 mod acks;
 mod awareness;
 mod batch;
+mod beat;
 mod broadcast;
 mod frame;
 mod materialize;
@@ -25,6 +26,7 @@ use smallvec::SmallVec;
 
 pub use acks::Acks;
 pub use awareness::{Awareness, AwarenessChange, AwarenessLimits};
+pub use beat::Beat;
 pub use frame::{Frame, Framing};
 pub use materialize::{Edit, MaterializeError, RootKind, edit, json, json_of_all, prosemirror_of_all, text};
 pub use outbox::{Note, Outbox, Sink, Written};
@@ -120,6 +122,8 @@ pub struct RoomOptions {
     pub flush_delay: FlushDelay,
     /// A window is flushed early at this many bytes.
     pub flush_bytes_max: usize,
+    /// When awareness goes out that nothing else takes along; `None`: as updates do.
+    pub awareness_beat: Option<Beat>,
     /// When acks go out. `Commit` only where something answers [`RoomOutput::Persist`].
     pub ack: AckMode,
     /// Whether updates go to a log at all.
@@ -145,6 +149,7 @@ impl RoomOptions {
         Self {
             flush_delay: config.flush_delay,
             flush_bytes_max: config.flush_bytes_max,
+            awareness_beat: None,
             ack,
             persist,
             document_bytes_max: config.limits.document_bytes_max,
@@ -184,9 +189,11 @@ pub struct Room {
     awareness_expires_at: Option<Instant>,
     seats: Seats,
     touched: Vec<usize>,
-    /// What is to be broadcast, and since when it waits.
+    /// What is to be broadcast, and when.
     window: Window,
-    window_opened_at: Option<Instant>,
+    window_due_at: Option<Instant>,
+    /// No broadcast before this: the last one took long.
+    resting_until: Option<Instant>,
     window_awareness: Vec<u64>,
     window_awareness_author: Author,
     /// What is to be stored at the end of the turn.
@@ -206,6 +213,11 @@ pub struct Room {
     counts: RoomCounts,
 }
 
+/// A shorter pause is far below what timers tell apart.
+const REST_MIN: Duration = Duration::from_micros(500);
+/// What took longer was interrupted.
+const REST_MAX: Duration = Duration::from_millis(20);
+
 /// A window's frames wait at most this long for [`FlushDelay::Window`] values beyond reason.
 const FLUSH_WINDOW_MAX: Duration = Duration::from_secs(10);
 
@@ -223,7 +235,8 @@ impl Room {
             seats: Seats::default(),
             touched: Vec::new(),
             window: Window::new(cursor),
-            window_opened_at: None,
+            window_due_at: None,
+            resting_until: None,
             window_awareness: Vec::new(),
             window_awareness_author: Author::Nobody,
             unstored: Unstored::new(cursor),
@@ -363,7 +376,7 @@ impl Room {
             _ => None,
         };
         self.window_awareness_author = self.window_awareness_author.and(session);
-        self.window_opened_at.get_or_insert(now);
+        self.broadcast_by(self.awareness_due(now));
         if self.awareness_expires_at.is_none() {
             self.awareness_expires_at = self.awareness.next_expiry();
         }
@@ -405,12 +418,33 @@ impl Room {
         self.end_turn(now);
     }
 
+    fn update_due(&self, now: Instant) -> Instant {
+        match self.options.flush_delay {
+            FlushDelay::Off | FlushDelay::Turn => now,
+            FlushDelay::Window(window) => now + window.min(FLUSH_WINDOW_MAX),
+        }
+    }
+
+    fn awareness_due(&self, now: Instant) -> Instant {
+        match (self.options.flush_delay, &self.options.awareness_beat) {
+            (FlushDelay::Turn, Some(beat)) => beat.after(now),
+            _ => self.update_due(now),
+        }
+    }
+
+    fn broadcast_by(&mut self, due_at: Instant) {
+        self.window_due_at = Some(self.window_due_at.map_or(due_at, |known| known.min(due_at)));
+    }
+
     fn flush_at(&self) -> Option<Instant> {
-        let opened_at = self.window_opened_at?;
-        Some(match self.options.flush_delay {
-            FlushDelay::Off | FlushDelay::Turn => opened_at,
-            FlushDelay::Window(window) => opened_at + window.min(FLUSH_WINDOW_MAX),
-        })
+        self.window_due_at.map(|due_at| self.resting_until.map_or(due_at, |until| until.max(due_at)))
+    }
+
+    /// Says that this turn took so long, until now: it wrote to many readers. The next broadcast waits for half of
+    /// that, so that it takes along what comes meanwhile, and two thirds of a core are the most that a room has.
+    pub fn rest(&mut self, took: Duration, now: Instant) {
+        let rest = took.min(REST_MAX) / 2;
+        self.resting_until = (rest >= REST_MIN).then(|| now + rest);
     }
 
     fn flush_due(&self, now: Instant) -> bool {

@@ -264,6 +264,7 @@ fn engine(
         // The app lets both be set apart; a maximum below the debounce would never let it run out.
         debounce_max: debounce_max.max(debounce),
         flush_delay: flush_delay(layers)?,
+        awareness_delay: millis(layers.number("WS_AWARENESS_DELAY_MS", 16, 0..=1000)?),
         ack: layers.choice("WS_ACK", "auto", &acks)?,
         limits: Limits {
             document_bytes_max: size(document_bytes_max),

@@ -228,6 +228,8 @@ pub const SETTINGS: &[Setting] = &[
         "Idle time of a connection, and the deadline for its authentication"]),
     setting(["WS_FLUSH_DELAY_MS", "flush-delay-ms"], SYNC, ["MS|off", "0",
         "Updates that arrive within this time go out as one frame; 0: what arrived together; off: each by itself"]),
+    setting(["WS_AWARENESS_DELAY_MS", "awareness-delay-ms"], SYNC, ["MS", "16",
+        "Cursors wait for others at most this long, half of it at least; 0, or with WS_FLUSH_DELAY_MS set: as long as updates"]),
 
     setting(["NODE_APP_INSTANCE", ""], PROCESS, ["NUMBER", "",
         "Set by PM2: the number of this instance; beyond 0 the server does not start, since users of one document would not meet"]),
