@@ -15,6 +15,7 @@ use fidibus_core::store::conformance::edits::{
 };
 use fidibus_core::store::conformance::{self, Subject};
 use fidibus_core::store::{DocumentStore, SqliteOptions, SqliteStore};
+use futures_util::future::{join_all, poll_immediate};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, Executor};
 
@@ -343,4 +344,126 @@ async fn a_locked_file_is_worth_another_try() {
     outside.execute("rollback").await.unwrap();
     store.store(&document, edit(1, "a"), &[]).await.unwrap();
     assert_eq!(authors_stored(&store, &document).await, expected([(1, "a")]));
+}
+
+/// The transactions in the write-ahead log of a file: pages that end one carry the size of the database
+/// (sqlite.org/fileformat2.html#walformat).
+fn transactions(path: &Path) -> usize {
+    let log = fs::read(path.with_extension("db-wal")).unwrap();
+    let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+    let (header, pages) = log.split_at(32);
+    let page = 24 + number(&header[8..12]) as usize;
+    pages.chunks(page).filter(|page| page[8..16] == header[16..24] && number(&page[4..8]) != 0).count()
+}
+
+/// Goal: rooms that become due together cost few transactions, and each document gets its own. Method: 100 documents
+/// with a row each, old and new ones, and one of them twice; then all of them once more with one more edit.
+#[tokio::test]
+async fn many_saves_at_once_are_few_transactions() {
+    let directory = Directory::new();
+    let path = directory.file("a.db");
+    let store = open(&path).await;
+    let documents: Vec<_> = (0..100).map(|number| name(&format!("{number} 'ü\"\\"))).collect();
+    let rows: Vec<_> = documents.iter().skip(50).map(|document| batch(document, 1, "row")).collect();
+    let ids = store.update_log().unwrap().append(&rows).await.unwrap();
+    let text = |number: usize| format!("text {number}");
+    let before = transactions(&path);
+    let folded = |number: usize| number.checked_sub(50).map(|row| &ids[row..=row]).unwrap_or_default();
+    let saves = documents
+        .iter()
+        .enumerate()
+        .map(|(number, document)| store.store(document, edit(1, &text(number)), folded(number)));
+    let again = store.store(&documents[7], edit(2, "again"), &[]);
+    for outcome in join_all(saves.chain([again])).await {
+        outcome.unwrap();
+    }
+    let saved = transactions(&path) - before;
+    assert!(saved <= 4, "{saved} transactions for 101 saves");
+    assert_eq!(authors_stored(&store, &documents[7]).await, expected([(1, "text 7"), (2, "again")]));
+    let mut wholes = Vec::new();
+    for document in &documents {
+        let mut stored = store.load(document).await.unwrap().unwrap();
+        assert_eq!(stored.updates, [], "the row of {document} is folded");
+        stored.updates.push((1, edit(3, "more")));
+        wholes.push(snapshot(&stored));
+    }
+    let saves = documents.iter().zip(wholes).map(|(document, whole)| store.store(document, whole, &[]));
+    for outcome in join_all(saves).await {
+        outcome.unwrap();
+    }
+    let saved = transactions(&path) - before - saved;
+    assert!(saved <= 3, "{saved} transactions for 100 saves");
+    for (number, document) in documents.iter().enumerate().filter(|(number, _)| *number != 7) {
+        assert_eq!(authors_stored(&store, document).await, expected([(1, &*text(number)), (3, "more")]));
+    }
+}
+
+/// Goal: a snapshot that cannot be stored fails for its caller only. Method: among 20 that can, one document whose
+/// stored snapshot rotted, and one that SQLite refuses, with which the whole transaction fails.
+#[tokio::test]
+async fn a_bad_one_among_many_fails_alone() {
+    let directory = Directory::new();
+    let path = directory.file("a.db");
+    let store = open(&path).await;
+    let (rotten, refused) = (name("rotten"), name("refused"));
+    store.store(&rotten, edit(1, "written"), &[]).await.unwrap();
+    let mut outside = outside(&path).await;
+    outside.execute("update yjs_document set data = x'ffff'").await.unwrap();
+    for refuses in [false, true] {
+        if refuses {
+            let trigger = "create trigger refuse before insert on yjs_document when new.id = 'refused'
+                           begin select raise(abort, 'not this one'); end";
+            outside.execute(trigger).await.unwrap();
+        }
+        let mut documents: Vec<_> = (0..20).map(|number| name(&format!("{refuses} {number}"))).collect();
+        documents.insert(5, rotten.clone());
+        documents.insert(9, if refuses { refused.clone() } else { name("accepted") });
+        let saves = documents.iter().map(|document| store.store(document, edit(2, "more"), &[]));
+        for (document, outcome) in documents.iter().zip(join_all(saves).await) {
+            if *document == rotten {
+                let error = outcome.unwrap_err();
+                assert!(!error.retryable && error.to_string().contains("rotten"), "{error}");
+            } else if *document == refused {
+                let error = outcome.unwrap_err().to_string();
+                assert!(error.contains("not this one"), "{error}");
+            } else {
+                outcome.unwrap();
+                assert_eq!(authors_stored(&store, document).await, expected([(2, "more")]), "{document}");
+            }
+        }
+    }
+    assert_eq!(store.load(&refused).await.unwrap(), None);
+    let kept: Vec<u8> = sqlx::query_scalar("select data from yjs_document where id = 'rotten'")
+        .fetch_one(&mut outside)
+        .await
+        .unwrap();
+    assert_eq!(kept, [0xff, 0xff]);
+}
+
+/// Goal: whoever gives up in the middle of storing for others leaves nobody waiting, and nothing half done. Method:
+/// drop the first of five after so many steps of its own; how far each takes it is for SQLite's thread to say.
+#[tokio::test]
+async fn a_dropped_save_leaves_the_others_stored() {
+    let directory = Directory::new();
+    let path = directory.file("a.db");
+    let store = open(&path).await;
+    for round in 0..60 {
+        let documents: Vec<_> = (0..5).map(|number| name(&format!("{round} {number}"))).collect();
+        let mut calls: Vec<_> =
+            documents.iter().map(|document| store.store(document, edit(1, "text"), &[])).collect();
+        for call in &mut calls {
+            assert!(poll_immediate(call).await.is_none(), "the first has the turn");
+        }
+        let mut over = false;
+        for _ in 0..round % 6 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            over = over || poll_immediate(&mut calls[0]).await.is_some();
+        }
+        drop(calls.remove(0));
+        let rest = tokio::time::timeout(Duration::from_secs(10), join_all(calls)).await;
+        for (document, outcome) in documents[1..].iter().zip(rest.expect("they do not hang")) {
+            outcome.unwrap();
+            assert_eq!(authors_stored(&store, document).await, expected([(1, "text")]), "round {round}");
+        }
+    }
 }

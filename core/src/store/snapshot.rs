@@ -54,19 +54,24 @@ pub(crate) async fn open(document: &str, update: Bytes, seal: Seal) -> Result<By
     verified.await.map_err(|reason| SnapshotError::Stored { document: document.to_owned(), reason })
 }
 
-/// A new snapshot that was read.
+/// A new snapshot that was read, and is ready to be written as it is: nearly all are, and what has to be computed for
+/// it should not hold up others.
 pub(crate) struct Snapshot {
     document: String,
-    update: Bytes,
+    sealed: Sealed,
     log: StructLog,
 }
 
 impl Snapshot {
     pub(crate) async fn read(document: &str, update: Bytes) -> Result<Self, SnapshotError> {
-        let read = aside(update.len(), move || read(&update).map(|log| (update, log)));
-        match read.await {
-            Ok((update, log)) => Ok(Self { document: document.to_owned(), update, log }),
-            Err(reason) => Err(SnapshotError::New { document: document.to_owned(), reason }),
+        let document = document.to_owned();
+        let sealed = aside(update.len(), move || {
+            let log = read(&update)?;
+            Ok((Sealed::new(update, &log), log))
+        });
+        match sealed.await {
+            Ok((sealed, log)) => Ok(Self { document, sealed, log }),
+            Err(reason) => Err(SnapshotError::New { document, reason }),
         }
     }
 
@@ -75,22 +80,31 @@ impl Snapshot {
         seal.sha256.is_some() && seal.coverage.as_ref().is_some_and(|coverage| covers(&self.log, coverage))
     }
 
-    /// Makes it ready to be written as it is.
-    pub(crate) async fn seal(self) -> Sealed {
-        aside(self.update.len(), move || Sealed::new(self.update, &self.log)).await
+    pub(crate) fn document(&self) -> &str {
+        &self.document
+    }
+
+    /// As it is.
+    pub(crate) fn sealed(&self) -> &Sealed {
+        &self.sealed
+    }
+
+    /// As it is.
+    pub(crate) fn into_sealed(self) -> Sealed {
+        self.sealed
     }
 
     /// Merges it into the stored one.
     pub(crate) async fn merge(self, stored: Bytes, seal: Seal) -> Result<Sealed, SnapshotError> {
-        let Self { document, update, log } = self;
-        let merged = aside(update.len() + stored.len(), move || {
+        let Self { document, sealed, log } = self;
+        let merged = aside(sealed.update.len() + stored.len(), move || {
             verify(&stored, &seal)?;
             if stored == EMPTY_UPDATE {
-                return Ok(Sealed::new(update, &log));
+                return Ok(sealed);
             }
             // What is in the way now is what is stored: the new one was read before.
             check(&stored)?;
-            let merged = merge_read(&stored, &update, log)?;
+            let merged = merge_read(&stored, &sealed.update, log)?;
             let log = read(&merged)?;
             Ok(Sealed::new(merged, &log))
         });

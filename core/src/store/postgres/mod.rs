@@ -168,7 +168,7 @@ impl PostgresStore {
         let mut tx = lease.begin().await?;
         let stored = lock(&mut tx, &sql, document).await?;
         let sealed = if snapshot.covers(&stored) {
-            snapshot.seal().await
+            snapshot.into_sealed()
         } else {
             let row = sqlx::query(text(&sql.read)).bind(document.as_str()).fetch_one(&mut *tx).await?;
             let seal = Seal { sha256: row.try_get(1)?, coverage: None };

@@ -5,6 +5,7 @@ mod file;
 mod folds;
 mod inspect;
 mod log;
+mod saves;
 mod writer;
 
 use std::path::Path;
@@ -19,12 +20,13 @@ pub(super) use file::create as create_private;
 
 use super::blob::blob;
 use super::merge::assemble;
-use super::snapshot::{self, Seal, Sealed, Snapshot};
+use super::snapshot::{self, Seal, Snapshot};
 use super::{DocumentStore, LogBatch, LogId, QuarantinedRow, StoredDocument, UpdateLog};
 use crate::auth::BoxFuture;
 use crate::error::StoreError;
 use crate::id::DocumentName;
 use folds::{FOLD_DELAY, Folds};
+use saves::Saves;
 use writer::Writer;
 
 const NAME: &str = "sqlite";
@@ -50,6 +52,7 @@ struct Inner {
     path: Box<Path>,
     keep_log: bool,
     writer: Writer,
+    saves: Saves,
     folds: Folds,
     readers: SqlitePool,
 }
@@ -66,6 +69,7 @@ impl SqliteStore {
             path: path.as_ref().into(),
             keep_log: options.keep_log,
             writer,
+            saves: Saves::default(),
             folds: Folds::default(),
             readers,
         };
@@ -86,7 +90,9 @@ impl SqliteStore {
         // One transaction, so that a row that is folded meanwhile is seen either in the log or in the
         // snapshot.
         let mut tx = self.inner.readers.begin().await.map_err(|error| self.failed(error))?;
-        let Some((update, seal)) = read(&mut tx, document).await.map_err(|error| self.failed(error))? else {
+        let Some((update, seal)) =
+            read(&mut tx, document.as_str()).await.map_err(|error| self.failed(error))?
+        else {
             return Ok(None);
         };
         let rows = log::unfolded(&mut tx, document).await.map_err(|error| self.failed(error))?;
@@ -111,26 +117,35 @@ impl SqliteStore {
         // Before the file is locked: the larger part of the work.
         let snapshot = Snapshot::read(document.as_str(), update).await;
         let snapshot = snapshot.map_err(|error| StoreError::permanent(NAME, error))?;
-        let mut writer = self.inner.writer.turn().await.map_err(|error| self.failed(error))?;
-        let mut tx = writer.begin_with(BEGIN).await.map_err(|error| self.failed(error))?;
-        let stored = seal(&mut tx, document).await.map_err(|error| self.failed(error))?;
-        let sealed = match &stored {
-            Some(seal) if !snapshot.covers(seal) => {
-                let read = read(&mut tx, document).await.map_err(|error| self.failed(error))?;
-                let (update, seal) = read.unwrap_or_default();
-                snapshot.merge(update, seal).await.map_err(|error| StoreError::permanent(NAME, error))?
-            }
-            _ => snapshot.seal().await,
-        };
-        if !stored.is_some_and(|seal| sealed.is(&seal)) {
-            write(&mut tx, document, &sealed).await.map_err(|error| self.failed(error))?;
+        let left = self.inner.saves.store(&self.inner.writer, snapshot).await;
+        if let Some(snapshot) = left.map_err(|error| self.failed(error))? {
+            self.store_alone(snapshot).await?;
         }
-        tx.commit().await.map_err(|error| self.failed(error))?;
-        drop(writer);
         if !folded.is_empty() && self.inner.folds.add(document, folded) {
             self.fold_later();
         }
         Ok(())
+    }
+
+    /// In a transaction of its own, merged into what is stored.
+    async fn store_alone(&self, snapshot: Snapshot) -> Result<(), StoreError> {
+        let document = snapshot.document().to_owned();
+        let mut writer = self.inner.writer.turn().await.map_err(|error| self.failed(error))?;
+        let mut tx = writer.begin_with(BEGIN).await.map_err(|error| self.failed(error))?;
+        let stored = saves::seals(&mut tx, &[&document]).await.map_err(|error| self.failed(error))?;
+        let stored = stored.into_iter().next().flatten();
+        let sealed = match &stored {
+            Some(seal) if !snapshot.covers(seal) => {
+                let read = read(&mut tx, &document).await.map_err(|error| self.failed(error))?;
+                let (update, seal) = read.unwrap_or_default();
+                snapshot.merge(update, seal).await.map_err(|error| StoreError::permanent(NAME, error))?
+            }
+            _ => snapshot.into_sealed(),
+        };
+        if !stored.is_some_and(|seal| sealed.is(&seal)) {
+            saves::write(&mut tx, &[(&document, &sealed)]).await.map_err(|error| self.failed(error))?;
+        }
+        tx.commit().await.map_err(|error| self.failed(error))
     }
 
     /// Takes rows out of the log, together with those of other documents, for as long as there are some.
@@ -221,14 +236,14 @@ impl Inner {
 /// The snapshot of a document with its seal.
 async fn read(
     connection: &mut SqliteConnection,
-    document: &DocumentName,
+    document: &str,
 ) -> Result<Option<(Bytes, Seal)>, sqlx::Error> {
     let row = sqlx::query(
         "select d.data, s.sha256 from yjs_document d
          left join fidibus_snapshot s on s.document_id = d.id and s.written_at = d.updated_at
          where d.id = ?",
     )
-    .bind(document.as_str())
+    .bind(document)
     .fetch_optional(connection)
     .await?;
     row.map(|row| {
@@ -236,50 +251,6 @@ async fn read(
         Ok((blob(row, 0)?, seal))
     })
     .transpose()
-}
-
-/// The seal alone, empty where another program wrote the snapshot.
-async fn seal(
-    connection: &mut SqliteConnection,
-    document: &DocumentName,
-) -> Result<Option<Seal>, sqlx::Error> {
-    let row = sqlx::query(
-        "select s.sha256, s.coverage from yjs_document d
-         left join fidibus_snapshot s on s.document_id = d.id and s.written_at = d.updated_at
-         where d.id = ?",
-    )
-    .bind(document.as_str())
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| Ok(Seal { sha256: row.try_get(0)?, coverage: row.try_get(1)? })).transpose()
-}
-
-async fn write(
-    connection: &mut SqliteConnection,
-    document: &DocumentName,
-    sealed: &Sealed,
-) -> Result<(), sqlx::Error> {
-    let written_at: String = sqlx::query_scalar(
-        "insert into yjs_document (id, data, updated_at) values (?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-         on conflict (id) do update set data = excluded.data, updated_at = excluded.updated_at
-         returning updated_at",
-    )
-    .bind(document.as_str())
-    .bind(&sealed.update[..])
-    .fetch_one(&mut *connection)
-    .await?;
-    sqlx::query(
-        "insert into fidibus_snapshot (document_id, sha256, coverage, written_at) values (?, ?, ?, ?)
-         on conflict (document_id) do update
-         set sha256 = excluded.sha256, coverage = excluded.coverage, written_at = excluded.written_at",
-    )
-    .bind(document.as_str())
-    .bind(&sealed.sha256[..])
-    .bind(sealed.coverage.as_deref())
-    .bind(written_at)
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 impl DocumentStore for SqliteStore {
