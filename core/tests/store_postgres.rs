@@ -365,6 +365,36 @@ async fn a_changed_snapshot_is_refused_and_that_of_another_program_is_taken() {
     assert!(sums, "psql alone can verify");
 }
 
+/// Goal: a snapshot that is read in pieces is what was stored, or refused. Method: sizes around one and two pieces,
+/// as ours and as another program's; then one byte changed in each piece in turn.
+#[tokio::test]
+async fn snapshots_of_any_size_are_loaded_whole_or_not_at_all() {
+    const PIECE: usize = 64 * 1024;
+    let url = database("").await;
+    let (store, document) = (migrated(&url, options()).await, name("a"));
+    let mut outside = outside(&url).await;
+    let head = edit(1, &"x".repeat(PIECE)).len() - PIECE;
+    for bytes in [PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1] {
+        let snapshot = edit(1, &"x".repeat(bytes - head));
+        assert_eq!(snapshot.len(), bytes);
+        store.delete(&document).await.unwrap();
+        store.store(&document, snapshot.clone(), &[]).await.unwrap();
+        assert_eq!(store.load(&document).await.unwrap().unwrap().snapshot.as_ref(), Some(&snapshot));
+        let unsealed = "update yjs_document set updated_at = updated_at + interval '1 s'";
+        outside.execute(unsealed).await.unwrap();
+        assert_eq!(store.load(&document).await.unwrap().unwrap().snapshot, Some(snapshot));
+        outside.execute("update yjs_document set updated_at = updated_at - interval '1 s'").await.unwrap();
+    }
+    for at in [PIECE - 1, PIECE, 2 * PIECE - 1, 2 * PIECE] {
+        let flip = format!("update yjs_document set data = set_byte(data, {at}, get_byte(data, {at}) # 1)");
+        outside.execute(AssertSqlSafe(flip.clone())).await.unwrap();
+        let refused = store.load(&document).await.unwrap_err();
+        assert!(refused.to_string().contains("checksum"), "{refused}");
+        outside.execute(AssertSqlSafe(flip)).await.unwrap();
+    }
+    assert!(store.load(&document).await.is_ok());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn ten_servers_compact_one_document() {
     let url = database("").await;

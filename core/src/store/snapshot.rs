@@ -54,6 +54,23 @@ pub(crate) async fn open(document: &str, update: Bytes, seal: Seal) -> Result<By
     verified.await.map_err(|reason| SnapshotError::Stored { document: document.to_owned(), reason })
 }
 
+/// The checksum of a snapshot that arrives in pieces.
+#[derive(Default)]
+pub(crate) struct Checksum(Sha256);
+
+impl Checksum {
+    pub(crate) fn add(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    pub(crate) fn verify(self, expected: &[u8]) -> Result<(), Unreadable> {
+        match self.0.finalize().as_slice() == expected {
+            true => Ok(()),
+            false => Err(Unreadable("it is not what was written (checksum)".into())),
+        }
+    }
+}
+
 /// A new snapshot that was read, and is ready to be written as it is: nearly all are, and what has to be computed for
 /// it should not hold up others.
 pub(crate) struct Snapshot {
@@ -126,12 +143,10 @@ impl Sealed {
 }
 
 fn verify(update: &[u8], seal: &Seal) -> Result<(), Unreadable> {
-    match &seal.sha256 {
-        Some(expected) if Sha256::digest(update).as_slice() != expected.as_slice() => {
-            Err(Unreadable("it is not what was written (checksum)".into()))
-        }
-        _ => Ok(()),
-    }
+    let Some(expected) = &seal.sha256 else { return Ok(()) };
+    let mut checksum = Checksum::default();
+    checksum.add(update);
+    checksum.verify(expected)
 }
 
 async fn aside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use sqlx::{PgConnection, Row};
 
 use super::failure::Failure;
+use super::pieces::Pieces;
 use super::statements::Statements;
 use super::text;
 use crate::id::DocumentName;
-use crate::store::blob::blob;
 use crate::store::merge;
-use crate::store::snapshot::Seal;
 use crate::store::{LogBatch, LogId, StoredDocument};
 
 /// Rows that one call of `prune` deletes at most.
@@ -29,26 +29,29 @@ pub(super) async fn load(
     connection: &mut PgConnection,
     sql: &Statements,
     document: &DocumentName,
-) -> Result<Option<(Option<(Bytes, Seal)>, Vec<LoggedRow>)>, Failure> {
+) -> Result<Option<(Option<Pieces>, Vec<LoggedRow>)>, Failure> {
     if let Some(number_rows) = &sql.number_rows {
         sqlx::query(text(number_rows)).bind(document.as_str()).execute(&mut *connection).await?;
     }
-    let read = sqlx::query(text(&sql.load)).bind(document.as_str()).fetch_all(connection).await?;
-    let (mut found, mut rows) = (None, Vec::with_capacity(read.len()));
-    let known = !read.is_empty();
-    for row in read {
+    let (mut found, mut rows) = (None, Vec::new());
+    let mut read = sqlx::query(text(&sql.load)).bind(document.as_str()).fetch(connection);
+    while let Some(row) = read.try_next().await? {
         match row.try_get::<Option<LogId>, _>(0)? {
             None => {
-                let seal = Seal { sha256: row.try_get(2)?, coverage: None };
-                found = Some((blob(row, 1)?, seal));
+                let pieces = match &mut found {
+                    Some(pieces) => pieces,
+                    None => found.insert(Pieces::new(&row)?),
+                };
+                pieces.push(&row).await?;
             }
             Some(id) => {
                 let update = row.try_get::<Vec<u8>, _>(1)?.into();
-                rows.push(LoggedRow { id, update, flagged: row.try_get(3)? });
+                rows.push(LoggedRow { id, update, flagged: row.try_get(2)? });
             }
         }
     }
-    Ok(known.then_some((found, rows)))
+    rows.sort_unstable_by_key(|row| row.id);
+    Ok((found.is_some() || !rows.is_empty()).then_some((found, rows)))
 }
 
 /// Sets unreadable rows aside, and flags them for those who look at the database.

@@ -7,6 +7,7 @@ mod failure;
 mod inspect;
 mod log;
 mod migrate;
+mod pieces;
 mod pool;
 mod statements;
 
@@ -21,7 +22,7 @@ use self::failure::Failure;
 use self::pool::Pool;
 use self::statements::{Statement, Statements};
 use super::blob::blob;
-use super::snapshot::{self, Seal, Snapshot};
+use super::snapshot::{Seal, Snapshot};
 use super::{DocumentStore, LogBatch, LogId, StoredDocument, UpdateLog};
 use crate::auth::BoxFuture;
 use crate::error::StoreError;
@@ -146,7 +147,7 @@ impl PostgresStore {
             return Ok(None);
         };
         let snapshot = match found {
-            Some((update, seal)) => Some(snapshot::open(document.as_str(), update, seal).await?),
+            Some(pieces) => Some(pieces.open(document.as_str()).await?),
             None => None,
         };
         let assembled = log::assemble(&mut lease, &sql, snapshot, rows).await?;

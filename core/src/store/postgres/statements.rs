@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::catalogue::{Catalogue, LogKey, Time, UserColumn};
+use super::pieces::PIECE_BYTES;
 
 /// A time-ordered UUID (version 7) made from what PostgreSQL 13 has; `i.n` makes it another for each row.
 const TIME_ORDERED_ID: &str =
@@ -19,7 +20,8 @@ pub(super) type Statement = Arc<str>;
 pub(super) struct Statements {
     /// `$1` document: gives numbers to rows that have none; only where ids are not numbers.
     pub(super) number_rows: Option<Statement>,
-    /// `$1` document → (null, snapshot, sha256, false), then (id, update, null, flagged) for each row.
+    /// `$1` document → (null, piece, false, first byte from 1, bytes in all, sha256) for each piece of the snapshot,
+    /// in order, and (id, update, flagged, null, null, null) for each row, in any.
     pub(super) load: Statement,
     /// `$1` document → (sha256, coverage), locked.
     pub(super) lock: Statement,
@@ -90,11 +92,14 @@ impl Statements {
         Self {
             number_rows: number_rows.map(Into::into),
             // One statement, so that a row which is folded meanwhile is seen either in the log or in the
-            // snapshot.
+            // snapshot. `offset 0` has the snapshot fetched once, and not for each piece.
             load: format!(
-                "select null::bigint, d.data, s.sha256, false {found} union all
-                 select {id}, l.{update}, null, {flagged} from {from} where l.document_id = $1 and {unfolded}
-                 order by 1 nulls first"
+                "select null::bigint, substr(w.data, at, {PIECE_BYTES}), false, at, octet_length(w.data), w.sha256
+                 from (select substr(d.data, 1) as data, s.sha256 {found} offset 0) w,
+                      generate_series(1, greatest(octet_length(w.data), 1), {PIECE_BYTES}) at
+                 union all
+                 select {id}, l.{update}, {flagged}, null, null, null
+                 from {from} where l.document_id = $1 and {unfolded}"
             )
             .into(),
             // Not `for update`, which would hold up every append to the document, and with it the commit of
