@@ -162,8 +162,8 @@ export interface Configuration<Context = any> extends Extension<Context>, FlushO
   /** `onStoreDocument` is called at least after this many milliseconds. */
   maxDebounce: number
   /**
-   * Milliseconds that awareness (a cursor that moved) waits at most for more of it and for changes, half of it at least;
-   * 0, or with a `flushDelay`: as long as changes. Not in Hocuspocus, which sends each at once.
+   * Milliseconds that awareness (a cursor that moved) waits at most, for more of it and for changes that take it along;
+   * 0, or with a `flushDelay`: as long as changes. Never more than 1,000. Not in Hocuspocus, which sends each at once.
    * @default 16
    */
   awarenessDelay?: number

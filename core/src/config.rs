@@ -42,9 +42,9 @@ pub struct Config {
     pub flush_delay: FlushDelay,
     /// A window is flushed early at this many bytes of updates. Default 1 MiB.
     pub flush_bytes_max: usize,
-    /// Awareness (a cursor that moved) waits for half of this at least, for others that move and for an update that
-    /// takes it along, and for all of it at most. Zero, or another `flush_delay` than `Turn`: it goes out as
-    /// updates do. Default 16 ms, one picture of a screen.
+    /// Awareness (a cursor that moved) waits at most this long, for more of it and for an update that takes it along:
+    /// all rooms send what waits at the same moments, half of this apart. Zero, or another `flush_delay` than
+    /// `Turn`: it goes out as updates do. At most one second. Default 16 ms, one picture of a screen.
     pub awareness_delay: Duration,
     /// When acks are sent; `None`: [`AckMode::Commit`] where the store has an update log, else `Memory`.
     pub ack: Option<AckMode>,

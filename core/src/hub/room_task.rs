@@ -401,6 +401,9 @@ impl RoomTask {
         if !self.shared.registry.remove_unpinned(&self.handle) {
             return Next::GoOn;
         }
+        // Nobody is here to be told what waits, but other servers are.
+        self.room.flush(now);
+        self.take_outputs();
         self.subscription = None;
         tracing::debug!(document = %self.room.name(), "Document unloaded");
         self.after_unload().await;

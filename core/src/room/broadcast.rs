@@ -210,8 +210,12 @@ impl Room {
     }
 
     /// Sends a stateless message to the Hocuspocus sessions that `filter` accepts (`relayStateless`);
-    /// y-websocket has no such message. Not batched: such messages are events, not state.
+    /// y-websocket has no such message. Not batched: such messages are events, not state. What waits goes first,
+    /// since it may be what the message is about.
     pub fn broadcast_stateless(&mut self, payload: &Text, filter: impl Fn(SessionKey) -> bool, now: Instant) {
+        if self.options.flush_delay == FlushDelay::Turn && self.window_due_at.is_some() {
+            self.flush(now);
+        }
         for index in 0..self.seats.len() {
             let subscriber = &self.seats[index].subscriber;
             if subscriber.dialect == Dialect::Hocuspocus && filter(subscriber.session) {

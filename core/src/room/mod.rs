@@ -192,7 +192,7 @@ pub struct Room {
     /// What is to be broadcast, and when.
     window: Window,
     window_due_at: Option<Instant>,
-    /// No broadcast before this: the last one took long.
+    /// A broadcast waits until then, unless it is large: the last one took long.
     resting_until: Option<Instant>,
     window_awareness: Vec<u64>,
     window_awareness_author: Author,
@@ -215,8 +215,11 @@ pub struct Room {
 
 /// A shorter pause is far below what timers tell apart.
 const REST_MIN: Duration = Duration::from_micros(500);
-/// What took longer was interrupted.
+/// Readers wait no longer than half of this, however many they are.
 const REST_MAX: Duration = Duration::from_millis(20);
+
+/// A window is flushed early at so many changes of awareness.
+const WINDOW_AWARENESS_MAX: usize = 10_000;
 
 /// A window's frames wait at most this long for [`FlushDelay::Window`] values beyond reason.
 const FLUSH_WINDOW_MAX: Duration = Duration::from_secs(10);
@@ -440,15 +443,19 @@ impl Room {
         self.window_due_at.map(|due_at| self.resting_until.map_or(due_at, |until| until.max(due_at)))
     }
 
-    /// Says that this turn took so long, until now: it wrote to many readers. The next broadcast waits for half of
-    /// that, so that it takes along what comes meanwhile, and two thirds of a core are the most that a room has.
+    /// Says that a turn took so long, until now: it wrote to many readers. The next broadcast waits for half of that, so
+    /// that it takes along what comes meanwhile and others get to run. Nothing is put off twice.
     pub fn rest(&mut self, took: Duration, now: Instant) {
         let rest = took.min(REST_MAX) / 2;
-        self.resting_until = (rest >= REST_MIN).then(|| now + rest);
+        if self.window_due_at.is_none() && rest >= REST_MIN {
+            self.resting_until = Some(now + rest);
+        }
     }
 
     fn flush_due(&self, now: Instant) -> bool {
-        self.window.bytes() >= self.options.flush_bytes_max || self.flush_at().is_some_and(|at| at <= now)
+        self.window.bytes() >= self.options.flush_bytes_max
+            || self.window_awareness.len() >= WINDOW_AWARENESS_MAX
+            || self.flush_at().is_some_and(|at| at <= now)
     }
 
     /// What the room wants done, in order; call until it says `None`.
@@ -474,7 +481,7 @@ impl Room {
     pub fn shrink(&mut self) {
         self.full_state = None;
         self.full_awareness = None;
-        self.window_awareness = Vec::new();
+        self.window_awareness.shrink_to_fit();
         self.owed.shrink_to_fit();
         self.outputs.shrink_to_fit();
         self.touched = Vec::new();

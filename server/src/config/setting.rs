@@ -229,7 +229,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(["WS_FLUSH_DELAY_MS", "flush-delay-ms"], SYNC, ["MS|off", "0",
         "Updates that arrive within this time go out as one frame; 0: what arrived together; off: each by itself"]),
     setting(["WS_AWARENESS_DELAY_MS", "awareness-delay-ms"], SYNC, ["MS", "16",
-        "Cursors wait for others at most this long, half of it at least; 0, or with WS_FLUSH_DELAY_MS set: as long as updates"]),
+        "Cursors wait at most this long for others and for updates, and go out together; 0, or with WS_FLUSH_DELAY_MS: as long as updates"]),
 
     setting(["NODE_APP_INSTANCE", ""], PROCESS, ["NUMBER", "",
         "Set by PM2: the number of this instance; beyond 0 the server does not start, since users of one document would not meet"]),

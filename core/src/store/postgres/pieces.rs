@@ -9,8 +9,10 @@ use sqlx::postgres::PgRow;
 use super::failure::Failure;
 use crate::store::snapshot::{self, Checksum, Seal, SnapshotError};
 
-/// Bytes of a piece. The thread that serves sockets hashes one at a time.
+/// Bytes of a piece.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
+/// Where all of it is here already, nothing else lets others run than a pause after so many.
+const PIECES_AT_ONCE: usize = 8;
 
 pub(super) struct Pieces {
     bytes: Vec<u8>,
@@ -20,7 +22,7 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// Begins with the first row that `Statements::load` answers.
+    /// Begins with the first piece that `Statements::load` answers.
     pub(super) fn new(first: &PgRow) -> Result<Self, sqlx::Error> {
         let bytes_total = first.try_get::<i32, _>(4)?.unsigned_abs() as usize;
         let expected: Option<Vec<u8>> = first.try_get(5)?;
@@ -38,8 +40,9 @@ impl Pieces {
         if let Some((checksum, _)) = &mut self.checksum {
             checksum.add(piece);
         }
-        // Where all of it is here already, nothing else lets others run.
-        tokio::task::yield_now().await;
+        if (at / PIECE_BYTES).is_multiple_of(PIECES_AT_ONCE) {
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 

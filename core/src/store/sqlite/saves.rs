@@ -124,9 +124,13 @@ impl Drop for Batch {
 async fn store_together(mut tx: Transaction<'_, Sqlite>, mut batch: Batch) -> Result<(), sqlx::Error> {
     let documents: Vec<_> = batch.0.iter().map(|save| save.snapshot.document()).collect();
     let stored = seals(&mut tx, &documents).await?;
+    // While they are still in the batch: a panic about one sends the others back.
+    let fits =
+        |(save, seal): (&Save, &Option<Seal>)| seal.as_ref().is_none_or(|seal| save.snapshot.covers(seal));
+    let fit: Vec<bool> = batch.0.iter().zip(&stored).map(fits).collect();
+    let mut fit = fit.into_iter();
     let saves = mem::take(&mut batch.0).into_iter().zip(stored);
-    let (fitting, others): (Vec<_>, Vec<_>) =
-        saves.partition(|(save, seal)| seal.as_ref().is_none_or(|seal| save.snapshot.covers(seal)));
+    let (fitting, others): (Vec<_>, Vec<_>) = saves.partition(|_| fit.next().unwrap_or(false));
     drop(Batch(others.into_iter().map(|(save, _)| save).collect()));
     let (fitting, stored): (Vec<_>, Vec<_>) = fitting.into_iter().unzip();
     let batch = Batch(fitting);
