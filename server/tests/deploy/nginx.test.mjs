@@ -28,10 +28,14 @@ for (const [whose, text] of Object.entries(configurations)) {
     const port = await freePorts();
     const http = text
       .replaceAll("listen 443", `listen 127.0.0.1:${port}`)
-      .replaceAll(":3001", `:${app.port}`)
-      .replaceAll(":3002", `:${app.port + 1}`);
+      .replaceAll(/:3001\b/g, `:${app.port}`)
+      .replaceAll(/:3002\b/g, `:${app.port + 1}`);
     const proxy = await nginx(t, http);
-    const answer = await until("nginx", () => fetch(`https://127.0.0.1:${port}/ws-health`).catch(() => null));
+    let refusal;
+    const ask = () => fetch(`https://127.0.0.1:${port}/ws-health`).catch((error) => void (refusal = error));
+    const answer = await until("nginx", ask).catch((error) => {
+      throw new Error(`${error.message}: port ${port}, ${refusal?.cause ?? refusal}; ${proxy.errors() || "it said nothing"}`);
+    });
     assert.equal(answer.status, 200, proxy.errors());
     assert.equal(answer.headers.get("content-type"), "application/json");
     assert.equal((await answer.json()).status, "healthy");
