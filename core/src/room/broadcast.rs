@@ -32,6 +32,17 @@ const ECHO_INTERVAL: Duration = Duration::from_secs(5);
 /// Up to this length a body is copied behind each address' prefix; beyond, frames share it.
 const COPY_BODY_BYTES_MAX: usize = 4 * 1024;
 
+/// A shorter pause is far below what timers tell apart.
+const REST_MIN: Duration = Duration::from_micros(500);
+/// Readers wait no longer than half of this, however many they are.
+const REST_MAX: Duration = Duration::from_millis(20);
+
+/// A window is flushed early at so many changes of awareness.
+const WINDOW_AWARENESS_MAX: usize = 10_000;
+
+/// A window's frames wait at most this long for [`FlushDelay::Window`] values beyond reason.
+const FLUSH_WINDOW_MAX: Duration = Duration::from_secs(10);
+
 /// The frames of one body, made once per run of equal prefixes.
 pub(super) struct SharedFrame<'a> {
     kind: Body,
@@ -254,6 +265,43 @@ impl Room {
         if self.options.flush_delay == FlushDelay::Off {
             self.flush(now);
         }
+    }
+
+    fn update_due(&self, now: Instant) -> Instant {
+        match self.options.flush_delay {
+            FlushDelay::Off | FlushDelay::Turn => now,
+            FlushDelay::Window(window) => now + window.min(FLUSH_WINDOW_MAX),
+        }
+    }
+
+    pub(super) fn awareness_due(&self, now: Instant) -> Instant {
+        match (self.options.flush_delay, &self.options.awareness_beat) {
+            (FlushDelay::Turn, Some(beat)) => beat.after(now),
+            _ => self.update_due(now),
+        }
+    }
+
+    pub(super) fn broadcast_by(&mut self, due_at: Instant) {
+        self.window_due_at = Some(self.window_due_at.map_or(due_at, |known| known.min(due_at)));
+    }
+
+    pub(super) fn flush_at(&self) -> Option<Instant> {
+        self.window_due_at.map(|due_at| self.resting_until.map_or(due_at, |until| until.max(due_at)))
+    }
+
+    /// Says that a turn took so long, until now: it wrote to many readers. The next broadcast waits for half of that, so
+    /// that it takes along what comes meanwhile and others get to run. Nothing is put off twice.
+    pub fn rest(&mut self, took: Duration, now: Instant) {
+        let rest = took.min(REST_MAX) / 2;
+        if self.window_due_at.is_none() && rest >= REST_MIN {
+            self.resting_until = Some(now + rest);
+        }
+    }
+
+    pub(super) fn flush_due(&self, now: Instant) -> bool {
+        self.window.bytes() >= self.options.flush_bytes_max
+            || self.window_awareness.len() >= WINDOW_AWARENESS_MAX
+            || self.flush_at().is_some_and(|at| at <= now)
     }
 }
 

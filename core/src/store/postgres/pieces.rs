@@ -1,6 +1,5 @@
 //! A snapshot that arrives in pieces: sqlx collects a message of a megabyte in buffers that it doubles, copies and
-//! throws away, and so does the database; those of a piece are used again. Each is hashed while the next is on its
-//! way.
+//! throws away; those of a piece are used again. Each is hashed as it arrives.
 
 use bytes::Bytes;
 use sqlx::Row;
