@@ -91,9 +91,15 @@ async fn an_ack_waits_for_the_commit_but_the_broadcast_does_not() {
     one.type_text("a");
     two.wait_for("a").await;
     assert!(one.is_silent().await, "no ack before the commit");
+    // All who are here write at once: it goes out with their acks, but not only then.
+    one.type_text("b");
+    two.type_text("c");
+    one.wait_for("abc").await;
+    two.wait_for("abc").await;
+    assert!(one.is_silent().await, "no ack before the commit");
     store.hold_appends.store(false, Ordering::Release);
     store.release.notify_one();
-    assert!(one.ack().await);
+    assert!(one.ack().await && one.ack().await && two.ack().await);
 }
 
 #[tokio::test]

@@ -1,125 +1,26 @@
-//! Goal: the rules of a room that convergence alone does not show: who is sent what, in how many frames,
-//! who is acknowledged and when, and in how many rows a turn is stored.
+//! Goal: the rules of a room that convergence alone does not show: who is sent what, who is acknowledged and when,
+//! and in how many rows a turn is stored. When it is sent stands in room_timing.rs.
 //!
 //! Method: a room with outboxes in memory, yrs documents as clients, time given.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{self, IoSlice};
+#[path = "room/scene.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod scene;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fidibus_core::auth::Access;
-use fidibus_core::config::{Config, FlushDelay};
-use fidibus_core::id::{Address, ConnectionId, DocumentName, SessionKey};
-use fidibus_core::log::StructLog;
+use fidibus_core::config::FlushDelay;
 use fidibus_core::protocol::Dialect;
 use fidibus_core::protocol::awareness::{Entry, encode};
-use fidibus_core::protocol::frame::{self, Prefix};
+use fidibus_core::protocol::frame;
 use fidibus_core::protocol::message::Inbound;
-use fidibus_core::room::{
-    Beat, Framing, Note, Outbox, Persist, Room, RoomOptions, RoomOutput, Sink, Subscriber,
-};
-use fidibus_core::store::LogBatch;
+use fidibus_core::room::{Note, RoomOutput};
+use scene::{Scene, typed};
 use yrs::{Doc, Text, Transact};
-
-struct Queue;
-
-impl Sink for Queue {
-    fn framing(&self) -> Framing {
-        Framing::None
-    }
-    fn try_write(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-    fn wake(&self) {}
-}
-
-/// One session and what it was sent.
-struct Seat {
-    key: SessionKey,
-    prefix: Prefix,
-    outbox: Arc<Outbox>,
-}
-
-impl Seat {
-    fn frames(&self) -> Vec<Bytes> {
-        std::iter::from_fn(|| self.outbox.pop(Instant::now())).map(|frame| frame.into_bytes()).collect()
-    }
-
-    fn is_silent(&self) -> bool {
-        self.frames().is_empty()
-    }
-}
-
-struct Scene {
-    room: Room,
-    now: Instant,
-    sessions: u32,
-}
-
-impl Scene {
-    fn new(flush_delay: FlushDelay) -> Self {
-        Self::with_awareness_delay(flush_delay, Duration::ZERO)
-    }
-
-    fn with_awareness_delay(flush_delay: FlushDelay, delay: Duration) -> Self {
-        let now = Instant::now();
-        let mut options = RoomOptions::new(&Config { flush_delay, ..Config::default() }, true);
-        options.awareness_beat = Beat::new(delay, now);
-        let log = StructLog::new(options.log);
-        let room = Room::new(DocumentName::parse("room").unwrap(), log, Arc::new(options));
-        Self { room, now, sessions: 0 }
-    }
-
-    fn join(&mut self, dialect: Dialect, access: Access, user: &str) -> Seat {
-        self.sessions += 1;
-        let key = SessionKey { connection: ConnectionId(u64::from(self.sessions)), number: 1 };
-        let prefix = Prefix::new(&Address::parse("room").unwrap(), dialect);
-        let outbox: Arc<Outbox> = Arc::new(Outbox::new(1 << 20, Queue));
-        let subscriber = Subscriber {
-            session: key,
-            prefix: prefix.clone(),
-            dialect,
-            access,
-            user: Some(user.into()),
-            outbox: Arc::clone(&outbox),
-        };
-        self.room.join(subscriber, self.now);
-        Seat { key, prefix, outbox }
-    }
-
-    fn writer(&mut self) -> Seat {
-        self.join(Dialect::Hocuspocus, Access::ReadWrite, "ada")
-    }
-
-    fn update(&mut self, seat: &Seat, update: &Bytes) {
-        self.room.handle(seat.key, Inbound::Update(update.clone()), self.now);
-    }
-
-    /// Ends the turn and has what it wants stored stored; the rows.
-    fn end_turn(&mut self) -> Vec<LogBatch> {
-        self.room.end_turn(self.now);
-        let mut rows = Vec::new();
-        while let Some(output) = self.room.poll_output() {
-            let RoomOutput::Persist(Persist { batches, acks, .. }) = output else { panic!("{output:?}") };
-            rows.extend(batches);
-            self.room.committed(acks, self.now);
-        }
-        rows
-    }
-}
-
-/// Three updates of one client, each building on the one before.
-fn typed() -> [Bytes; 3] {
-    let doc = Doc::with_client_id(7);
-    let text = doc.get_or_insert_text("text");
-    [0, 1, 2].map(|at| {
-        let mut transaction = doc.transact_mut();
-        text.insert(&mut transaction, at, "x");
-        transaction.encode_update_v1().into()
-    })
-}
 
 #[test]
 fn what_arrives_together_goes_out_as_one_frame_and_is_stored_as_one_row() {
@@ -143,36 +44,6 @@ fn a_single_update_is_relayed_as_its_own_bytes() {
     let rows = scene.end_turn();
     assert_eq!(rows[0].update, first);
     assert_eq!(reader.frames(), [frame::update(&reader.prefix, &first)]);
-}
-
-#[test]
-fn without_a_window_every_update_is_a_frame() {
-    let mut scene = Scene::new(FlushDelay::Off);
-    let (writer, reader) = (scene.writer(), scene.writer());
-    typed().iter().for_each(|update| scene.update(&writer, update));
-    scene.end_turn();
-    assert_eq!(reader.frames().len(), 3);
-}
-
-#[test]
-fn a_window_gathers_until_its_time_or_its_bytes() {
-    let window = Duration::from_millis(50);
-    let mut scene = Scene::new(FlushDelay::Window(window));
-    let (writer, reader) = (scene.writer(), scene.writer());
-    let [first, second, third] = typed();
-    scene.update(&writer, &first);
-    assert_eq!(scene.end_turn().len(), 1, "storing does not wait for the window");
-    scene.now += window / 2;
-    scene.update(&writer, &second);
-    scene.end_turn();
-    assert!(reader.is_silent());
-    assert_eq!(scene.room.poll_timeout(), Some(scene.now + window / 2));
-    scene.now += window / 2;
-    scene.room.handle_timeout(scene.now);
-    assert_eq!(reader.frames().len(), 1);
-    scene.update(&writer, &third);
-    scene.end_turn();
-    assert!(reader.is_silent(), "the next window is whole again");
 }
 
 #[test]
@@ -434,80 +305,6 @@ fn a_sender_hears_its_own_awareness_every_five_seconds() {
     scene.now += Duration::from_millis(1);
     scene.end_turn();
     assert_eq!((ada.frames().len(), bob.frames().len()), (1, 1));
-}
-
-/// Goal: a cursor waits for others and for an update, not for long, and an update does not wait. Method: two cursors
-/// and the end of the delay; a cursor and an update; a window for updates, which has its own time.
-#[test]
-fn a_cursor_waits_for_company() {
-    let milliseconds = Duration::from_millis;
-    let cursor =
-        |client, clock| Inbound::Awareness(encode([Entry { client, clock, state: "{}" }].into_iter()).into());
-    let mut scene = Scene::with_awareness_delay(FlushDelay::Turn, milliseconds(16));
-    let (ada, bob, reader) = (scene.writer(), scene.writer(), scene.writer());
-    let start = scene.now;
-    for (seat, client) in [(&ada, 5), (&bob, 6)] {
-        scene.now += milliseconds(3);
-        scene.room.handle(seat.key, cursor(client, 1), scene.now);
-        scene.end_turn();
-        assert!(reader.is_silent());
-    }
-    assert_eq!(scene.room.poll_timeout(), Some(start + milliseconds(16)));
-    scene.room.handle_timeout(start + milliseconds(15));
-    assert!(reader.is_silent());
-    scene.room.shrink();
-    scene.room.handle_timeout(start + milliseconds(16));
-    assert_eq!(reader.frames().len(), 1, "both as one message");
-
-    scene.room.handle(ada.key, cursor(5, 2), scene.now);
-    scene.end_turn();
-    assert!(reader.is_silent());
-    scene.update(&ada, &typed()[0]);
-    scene.end_turn();
-    assert_eq!(reader.frames().len(), 2, "the update takes it along");
-
-    let mut scene = Scene::with_awareness_delay(FlushDelay::Window(milliseconds(50)), milliseconds(16));
-    let (ada, reader) = (scene.writer(), scene.writer());
-    scene.room.handle(ada.key, cursor(5, 1), scene.now);
-    scene.room.handle_timeout(scene.now + milliseconds(49));
-    assert!(reader.is_silent());
-    scene.room.handle_timeout(scene.now + milliseconds(50));
-    assert_eq!(reader.frames().len(), 1);
-}
-
-/// Goal: after a broadcast that took long the next one waits, once, and acks do not. Method: a turn of 4 ms, of 50 ms,
-/// and of 0.9 ms; two updates, between which another turn takes as long; a stateless message.
-#[test]
-fn a_room_rests_after_a_long_broadcast() {
-    for (took, rest) in [(4_000, 2_000), (50_000, 10_000), (900, 0)] {
-        let took = Duration::from_micros(took);
-        let mut scene = Scene::new(FlushDelay::Turn);
-        let (writer, reader) = (scene.writer(), scene.writer());
-        scene.room.rest(took, scene.now);
-        let rested = scene.now + Duration::from_micros(rest);
-        for update in &typed()[..2] {
-            scene.update(&writer, update);
-            scene.end_turn();
-            scene.room.rest(took, scene.now + took);
-        }
-        assert_eq!(writer.frames().len(), 2, "acks");
-        if rest == 0 {
-            assert_eq!(reader.frames().len(), 2);
-            continue;
-        }
-        assert!(reader.is_silent());
-        assert_eq!(scene.room.poll_timeout(), Some(rested), "what waits is not put off again");
-        scene.room.handle_timeout(rested);
-        assert_eq!(reader.frames().len(), 1, "one update of both");
-
-        scene.room.rest(took, rested);
-        scene.now = rested;
-        scene.update(&writer, &typed()[2]);
-        scene.end_turn();
-        assert!(reader.is_silent());
-        scene.room.broadcast_stateless(&"typed".into(), |_| true, scene.now);
-        assert_eq!(reader.frames().len(), 2, "it does not overtake what it may be about");
-    }
 }
 
 #[test]

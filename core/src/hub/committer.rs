@@ -303,8 +303,8 @@ impl Task {
         Err(error)
     }
 
-    /// Gives the acks, and tells the rooms. A room whose task is about to run sends them itself, together with
-    /// what else its sessions get; no other is woken for them.
+    /// Gives the acks, and tells the rooms. A room whose task is about to run, or waits for them, sends them
+    /// itself, together with what else its sessions get; no other is woken for them.
     async fn answer(&self, requests: Vec<Request>, ids: &[LogId]) {
         let mut ids = ids.iter().copied();
         for request in requests {
@@ -312,7 +312,7 @@ impl Task {
             self.metrics.uncommitted_bytes.sub(request.bytes as u64);
             let bytes = request.held_bytes();
             let Request { room, persist: Persist { mut acks, parked, .. }, .. } = request;
-            if !room.inbox().is_told() {
+            if room.inbox().is_patient() {
                 self.send(room.name(), &mut acks);
             }
             let left = !acks.is_empty();

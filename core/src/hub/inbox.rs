@@ -86,9 +86,10 @@ impl Inbox {
         self.lock().patient = patient;
     }
 
-    /// Whether the task is on its way to what waits.
-    pub(super) fn is_told(&self) -> bool {
-        self.lock().told
+    /// Whether what is sent patiently would wake nobody, and wait.
+    pub(super) fn is_patient(&self) -> bool {
+        let queue = self.lock();
+        !queue.told && (queue.patient || queue.closed)
     }
 
     /// Takes all that waits, behind what is in `commands`. Does not wait.
@@ -172,19 +173,21 @@ mod tests {
         let (waiting, ()) = tokio::join!(taken(&inbox, long), async {
             tokio::task::yield_now().await;
             inbox.send_patiently(Command::Reconsider);
-            assert!(!inbox.is_told());
+            assert!(inbox.is_patient());
             tokio::time::sleep(short).await;
-            assert!(inbox.send(Command::Reconsider).is_ok() && inbox.is_told());
+            assert!(inbox.send(Command::Reconsider).is_ok() && !inbox.is_patient());
         });
         assert_eq!(waiting, 2);
-        assert!(!inbox.is_told());
+        assert!(inbox.is_patient());
         let (waiting, ()) = tokio::join!(taken(&inbox, short), async {
             tokio::task::yield_now().await;
             inbox.send_patiently(Command::Reconsider);
         });
         assert_eq!(waiting, 0, "it was not woken");
         inbox.set_patient(false);
+        assert!(!inbox.is_patient());
         inbox.close();
+        assert!(inbox.is_patient(), "nobody comes");
         inbox.send_patiently(Command::Reconsider);
         assert!(inbox.close().is_empty());
     }

@@ -190,7 +190,8 @@ impl RoomTask {
         let unsettled = self.saver.is_dirty(self.version) || self.room.uncommitted() > 0;
         self.handle.unsettled.store(unsettled, Ordering::Release);
         // Until it is quiet a turn comes; who waits for the end of the room waits for all that it waits for.
-        let patient = !self.quiet && self.room.subscribers() > 0 && !self.shutdown;
+        let patient =
+            !self.quiet && self.room.subscribers() > 0 && !self.shutdown && !self.room.awaits_acks();
         self.handle.inbox().set_patient(patient);
     }
 

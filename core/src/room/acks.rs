@@ -31,6 +31,11 @@ impl Acks {
         self.0.len()
     }
 
+    /// How many sessions they are for, where those of one session stand together; else more.
+    pub(super) fn sessions(&self) -> usize {
+        self.0.chunk_by(|ack, next| ack.session == next.session).count()
+    }
+
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

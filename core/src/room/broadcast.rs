@@ -40,6 +40,9 @@ const REST_MAX: Duration = Duration::from_millis(20);
 /// A window is flushed early at so many changes of awareness.
 const WINDOW_AWARENESS_MAX: usize = 10_000;
 
+/// What goes out together with acks waits no longer for them.
+const ACKS_WAIT_MAX: Duration = Duration::from_millis(5);
+
 /// A window's frames wait at most this long for [`FlushDelay::Window`] values beyond reason.
 const FLUSH_WINDOW_MAX: Duration = Duration::from_secs(10);
 
@@ -76,6 +79,7 @@ impl Room {
     /// state of every client that changed.
     pub fn flush(&mut self, now: Instant) {
         self.window_due_at = None;
+        self.acks_due_at = None;
         if !self.window.is_empty() {
             let update = self.window.encode(&self.log);
             let since = self.window.since();
@@ -286,7 +290,23 @@ impl Room {
     }
 
     pub(super) fn flush_at(&self) -> Option<Instant> {
-        self.window_due_at.map(|due_at| self.resting_until.map_or(due_at, |until| until.max(due_at)))
+        self.window_due_at
+            .map(|due_at| due_at.max(self.resting_until.max(self.acks_due_at).unwrap_or(due_at)))
+    }
+
+    /// So many sessions wrote in this turn, and wait for the store. Where they are most of those who are here, the
+    /// broadcast waits a moment for their acks: a socket that gets both is written to once. Nothing is put off twice.
+    pub(super) fn wait_for_acks(&mut self, writers: usize, now: Instant) {
+        let most = writers > 1 && 2 * writers >= self.seats.len();
+        let opened_now = self.window_due_at == Some(now);
+        if most && opened_now && self.options.flush_delay == FlushDelay::Turn {
+            self.acks_due_at.get_or_insert(now + ACKS_WAIT_MAX);
+        }
+    }
+
+    /// Whether a broadcast waits for acks.
+    pub fn awaits_acks(&self) -> bool {
+        self.acks_due_at.is_some()
     }
 
     /// Says that a turn took so long, until now: it wrote to many readers. The next broadcast waits for half of that, so

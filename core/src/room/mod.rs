@@ -194,6 +194,8 @@ pub struct Room {
     window_due_at: Option<Instant>,
     /// A broadcast waits until then, unless it is large: the last one took long.
     resting_until: Option<Instant>,
+    /// As long it waits for the acks of those who made it, to go out with them.
+    acks_due_at: Option<Instant>,
     window_awareness: Vec<u64>,
     window_awareness_author: Author,
     /// What is to be stored at the end of the turn.
@@ -229,6 +231,7 @@ impl Room {
             window: Window::new(cursor),
             window_due_at: None,
             resting_until: None,
+            acks_due_at: None,
             window_awareness: Vec::new(),
             window_awareness_author: Author::Nobody,
             unstored: Unstored::new(cursor),
@@ -388,7 +391,8 @@ impl Room {
     /// memory.
     pub fn end_turn(&mut self, now: Instant) {
         // Before the broadcast, so that writers are written to first: they wait, readers do not.
-        self.store_turn(now);
+        let writers = self.store_turn(now);
+        self.wait_for_acks(writers, now);
         if self.flush_due(now) {
             self.flush(now);
         }

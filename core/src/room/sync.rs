@@ -177,8 +177,9 @@ impl Room {
         self.owed.push(Owed { session, stored });
     }
 
-    /// Hands the turn's updates over to be stored, with the acks that wait for it. The others go out.
-    pub(super) fn store_turn(&mut self, now: Instant) {
+    /// Hands the turn's updates over to be stored, with the acks that wait for it; how many sessions these are for.
+    /// The others go out.
+    pub(super) fn store_turn(&mut self, now: Instant) -> usize {
         let brings = !self.unstored.is_empty();
         // Also an update that brought nothing new waits: it may be known, but not stored yet.
         let waits = self.options.ack == AckMode::Commit && (brings || self.uncommitted > 0);
@@ -195,8 +196,9 @@ impl Room {
                 }
             }
         }
+        let waiting = acks.sessions();
         if !brings && acks.is_empty() {
-            return;
+            return waiting;
         }
         let (rows, parked) = self.unstored.take(&self.log);
         let batches = rows
@@ -205,11 +207,14 @@ impl Room {
             .collect();
         self.uncommitted += 1;
         self.outputs.push_back(RoomOutput::Persist(Persist { batches, acks, parked }));
+        waiting
     }
 
-    /// One more [`Persist`] is stored, and all before it; those of its acks that nobody has sent go out.
+    /// One more [`Persist`] is stored, and all before it; those of its acks that nobody has sent go out, and with
+    /// them what has waited for any.
     pub fn committed(&mut self, acks: Acks, now: Instant) {
         self.uncommitted -= 1;
+        self.acks_due_at = None;
         for (session, frame) in acks.into_frames() {
             if let Some(index) = self.seats.find(session) {
                 self.push(index, frame.into(), now);
