@@ -13,7 +13,7 @@ use std::time::Duration;
 use fidibus_core::config::{AckMode, Config, FlushDelay};
 use fidibus_core::protocol::awareness::{Entry, encode};
 use fidibus_core::protocol::message::Inbound;
-use scene::{Scene, Seat, typed};
+use scene::{Scene, Seat, typed, typed_by};
 
 #[test]
 fn without_a_window_every_update_is_a_frame() {
@@ -121,10 +121,10 @@ fn a_room_rests_after_a_long_broadcast() {
 
 /// Goal: where most who are here wrote in one turn, each of them gets acks and edits at once, and nobody waits long for
 /// the store. Method: rooms of four and five, in which two write; their rows are stored before the wait is over, and
-/// not; one writes while it lasts; other ways to flush and to acknowledge.
+/// not; one writes while it lasts; a store that never answers; other ways to flush and to acknowledge.
 #[test]
 fn edits_of_most_wait_for_their_acks() {
-    let wait = Duration::from_millis(5);
+    let wait = Duration::from_millis(10);
     let [first, second, third] = typed();
     for (readers, stored_in_time) in [(2, true), (2, false), (3, true)] {
         let mut scene = Scene::new(FlushDelay::Turn);
@@ -163,6 +163,24 @@ fn edits_of_most_wait_for_their_acks() {
         scene.end_turn_unstored();
         assert_eq!([&ada, &bob, &others[0]].map(|seat| seat.frames().len()), [1, 0, 0]);
     }
+
+    // One wait was in vain: the store is slow, and is not waited for again for a while.
+    let mut scene = Scene::new(FlushDelay::Turn);
+    let (ada, bob) = (scene.writer(), scene.writer());
+    let waits: Vec<bool> = (0..18)
+        .map(|client| {
+            for (writer, client) in [(&ada, client), (&bob, client + 100)] {
+                scene.update(writer, &typed_by(client)[0]);
+            }
+            scene.end_turn_unstored();
+            let waits = scene.room.awaits_acks();
+            scene.now += wait;
+            scene.room.handle_timeout(scene.now);
+            waits
+        })
+        .collect();
+    assert!(waits[0] && !waits[1..17].contains(&true) && waits[17], "{waits:?}");
+
     let memory = Config { ack: Some(AckMode::Memory), ..Config::default() };
     let off = Config { flush_delay: FlushDelay::Off, ..Config::default() };
     for config in [memory, off] {

@@ -125,7 +125,7 @@ impl<T: Transport> Driver<T> {
 
     /// Serves until the connection is to be closed, or (`None`) the peer is gone.
     async fn serve(&mut self) -> Option<CloseReason> {
-        let mut timer = pin!(tokio::time::sleep_until(self.deadline().into()));
+        let mut timer = pin!(self.shared.clock.timer(self.deadline()));
         loop {
             let full_room = self.full_room();
             // A room may be about to write all of a full outbox by itself.
@@ -160,12 +160,12 @@ impl<T: Transport> Driver<T> {
                     Ok(Some(reason)) => return Some(reason),
                     Err(error) => return failed(&*error),
                 }
-                timer.as_mut().reset(self.deadline().max(now + Duration::from_millis(1)).into());
+                self.shared.clock.set(timer.as_mut(), self.deadline().max(now + Duration::from_millis(1)));
             } else if (self.outbox.is_blocked() || self.pace.is_some())
                 && self.deadline() < timer.deadline().into_std()
             {
                 // Deadlines move away with every frame; the timer is moved only when one comes closer.
-                timer.as_mut().reset(self.deadline().into());
+                self.shared.clock.set(timer.as_mut(), self.deadline());
             }
         }
     }

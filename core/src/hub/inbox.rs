@@ -15,6 +15,8 @@ struct Queue {
     closed: bool,
     /// The task was told that something waits, and has not come yet.
     told: bool,
+    /// The task has taken something, and is not done with it.
+    busy: bool,
     /// The task takes what waits before long, told or not.
     patient: bool,
 }
@@ -80,16 +82,18 @@ impl Inbox {
         }
     }
 
-    /// Whether the task takes what waits before long, whether it is told or not: it has a timer. Said by the task,
-    /// before it looks for what waits.
+    /// The task is done with what it took; whether it takes what waits before long, whether it is told or not: it has
+    /// a timer. Said before it looks for what waits.
     pub(super) fn set_patient(&self, patient: bool) {
-        self.lock().patient = patient;
+        let mut queue = self.lock();
+        queue.patient = patient;
+        queue.busy = false;
     }
 
-    /// Whether what is sent patiently would wake nobody, and wait.
+    /// Whether what is sent patiently would wake nobody and wait, with nothing under way that it could overtake.
     pub(super) fn is_patient(&self) -> bool {
         let queue = self.lock();
-        !queue.told && (queue.patient || queue.closed)
+        queue.closed || (queue.patient && !queue.told && !queue.busy)
     }
 
     /// Takes all that waits, behind what is in `commands`. Does not wait.
@@ -101,6 +105,7 @@ impl Inbox {
         } else {
             commands.append(&mut queue.commands);
         }
+        queue.busy |= !commands.is_empty();
         let was_full = self.is_full();
         self.commands.store(0, Ordering::Release);
         drop(queue);
@@ -178,6 +183,8 @@ mod tests {
             assert!(inbox.send(Command::Reconsider).is_ok() && !inbox.is_patient());
         });
         assert_eq!(waiting, 2);
+        assert!(!inbox.is_patient(), "what was taken is not handled yet");
+        inbox.set_patient(true);
         assert!(inbox.is_patient());
         let (waiting, ()) = tokio::join!(taken(&inbox, short), async {
             tokio::task::yield_now().await;

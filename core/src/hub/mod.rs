@@ -2,6 +2,7 @@
 //! module of it that knows tokio.
 
 mod aside;
+mod clock;
 mod committer;
 mod control;
 mod decisions;
@@ -63,6 +64,7 @@ use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::protocol::message::Text;
 use crate::room::{Beat, Note, Outbox, RoomOptions};
 use crate::store::{DocumentStore, MemoryStore};
+use clock::Clock;
 use committer::Committer;
 use directory::Directory;
 use quarantine::Quarantine;
@@ -94,6 +96,7 @@ struct Shared {
     shutting_down: AtomicBool,
     /// The shutdown is over and the store closed.
     ended: watch::Sender<bool>,
+    clock: Arc<Clock>,
     /// Where the tasks of connections run that a host feeds from threads of its own.
     runtime: Handle,
 }
@@ -261,6 +264,7 @@ impl HubBuilder {
             next_connection: AtomicU64::new(1),
             shutting_down: AtomicBool::new(false),
             ended,
+            clock: Arc::new(Clock::start()),
             runtime: Handle::current(),
             config: self.config,
         });

@@ -2,10 +2,9 @@
 //! the verdicts change goes to the sockets as notes.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::Shared;
 use super::directory::Case;
@@ -31,6 +30,7 @@ impl Drop for Rechecking {
 pub(super) fn start(shared: &Arc<Shared>) -> Rechecking {
     let (weak, directory) = (Arc::downgrade(shared), Arc::clone(&shared.directory));
     let interval = shared.authenticator.recheck_interval();
+    let clock = Arc::clone(&shared.clock);
     Rechecking(tokio::spawn(async move {
         let mut next_check = interval.map(|interval| Instant::now() + interval);
         loop {
@@ -38,7 +38,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Rechecking {
                 directory.next_expiry().map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
             let expiry = Instant::now() + expiry.unwrap_or(SLEEP_MAX).min(SLEEP_MAX);
             tokio::select! {
-                () = tokio::time::sleep_until(next_check.map_or(expiry, |check| check.min(expiry))) => {}
+                () = clock.timer(next_check.map_or(expiry, |check| check.min(expiry))) => {}
                 () = directory.sooner.notified() => continue,
             }
             let Some(shared) = Weak::upgrade(&weak) else { return };

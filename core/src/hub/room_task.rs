@@ -5,12 +5,14 @@
 //! A panic in the room ends the room and its sessions (4205), nothing else; the next join loads it anew.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::time::Sleep;
 
 use super::Shared;
 use super::follower::{Held, RoomFollower};
@@ -97,21 +99,27 @@ impl RoomTask {
             Box::pin(self.after_load()).await;
         }
         let mut commands = Vec::new();
-        let timer = tokio::time::sleep(QUIET);
-        tokio::pin!(timer);
+        // What is due within milliseconds does not take the way over another thread.
+        let mut near = pin!(tokio::time::sleep(QUIET));
+        let mut far = pin!(self.shared.clock.timer(Instant::now() + QUIET));
         loop {
-            // The timer is moved only when it would fire too late: most turns move a deadline away.
-            match self.next_deadline() {
-                Some(deadline) if deadline < timer.deadline().into_std() || timer.is_elapsed() => {
-                    timer.as_mut().reset(deadline.into());
-                }
-                _ => {}
+            // A timer is moved only where it would end too late: most turns move a deadline away.
+            let (broadcast, deadline) = (self.room.flush_at(), self.next_deadline());
+            if let Some(at) = broadcast.filter(|at| is_late(&near, *at)) {
+                near.as_mut().reset(at.into());
             }
-            let wait = self.next_deadline().is_some();
+            if let Some(at) = deadline.filter(|at| is_late(&far, *at)) {
+                self.shared.clock.set(far.as_mut(), at);
+            }
             tokio::select! {
                 biased;
                 () = handle.inbox().recv(&mut commands) => self.let_others_read(&mut commands).await,
-                () = &mut timer, if wait => handle.inbox().take(&mut commands),
+                () = &mut near, if broadcast.is_some() => handle.inbox().take(&mut commands),
+                () = &mut far, if deadline.is_some() => handle.inbox().take(&mut commands),
+            }
+            let is_due = || broadcast.into_iter().chain(deadline).any(|at| at <= Instant::now());
+            if commands.is_empty() && !is_due() {
+                continue;
             }
             if self.guarded_turn(&mut commands) == Next::End {
                 return;
@@ -372,10 +380,11 @@ impl RoomTask {
         }
     }
 
+    /// Apart from broadcasts.
     fn next_deadline(&self) -> Option<Instant> {
         let quiet = (!self.quiet).then(|| self.active_at + QUIET);
         let save = self.shared.keeps_documents.then(|| self.saver.due_at(self.version)).flatten();
-        [self.room.poll_timeout(), save, quiet, self.kept_until].into_iter().flatten().min()
+        [self.room.expires_at(), save, quiet, self.kept_until].into_iter().flatten().min()
     }
 
     /// Whether nobody is here and all is saved.
@@ -429,6 +438,11 @@ impl RoomTask {
             }
         }
     }
+}
+
+/// Whether a timer has ended, or would end after the deadline.
+fn is_late(timer: &Sleep, deadline: Instant) -> bool {
+    deadline < timer.deadline().into_std() || timer.is_elapsed()
 }
 
 impl Drop for RoomTask {

@@ -31,9 +31,12 @@ impl Acks {
         self.0.len()
     }
 
-    /// How many sessions they are for, where those of one session stand together; else more.
+    /// How many sessions they are for.
     pub(super) fn sessions(&self) -> usize {
-        self.0.chunk_by(|ack, next| ack.session == next.session).count()
+        let mut sessions: SmallVec<[SessionKey; 8]> = self.0.iter().map(|ack| ack.session).collect();
+        sessions.sort_unstable();
+        sessions.dedup();
+        sessions.len()
     }
 
     /// Whether nobody waits.
@@ -50,11 +53,15 @@ impl Acks {
     /// room knows ([`super::Room::committed`]).
     pub fn send(&mut self, now: Instant) -> usize {
         let mut sent: SmallVec<[Arc<Outbox>; 1]> = SmallVec::new();
+        let mut left: SmallVec<[SessionKey; 1]> = SmallVec::new();
         self.0.retain(|ack| {
             let Some(outbox) = ack.outbox.upgrade() else { return false };
-            let pushed = outbox.push_unless_departed(ack.departures, ack.frame.clone().into(), now);
-            if pushed {
-                sent.push(outbox);
+            // A later one does not overtake one that is left.
+            let pushed = !left.contains(&ack.session)
+                && outbox.push_unless_departed(ack.departures, ack.frame.clone().into(), now);
+            match pushed {
+                true => sent.push(outbox),
+                false => left.push(ack.session),
             }
             !pushed
         });

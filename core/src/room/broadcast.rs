@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::acks::Acks;
 use super::batch::{Window, is_void};
 use super::frame::Frame;
 use super::outbox::Note;
@@ -41,7 +42,9 @@ const REST_MAX: Duration = Duration::from_millis(20);
 const WINDOW_AWARENESS_MAX: usize = 10_000;
 
 /// What goes out together with acks waits no longer for them.
-const ACKS_WAIT_MAX: Duration = Duration::from_millis(5);
+const ACKS_WAIT_MAX: Duration = Duration::from_millis(10);
+/// So many broadcasts do not wait after one that waited for nothing: the store is slow, or away.
+const HASTY_TURNS: u8 = 16;
 
 /// A window's frames wait at most this long for [`FlushDelay::Window`] values beyond reason.
 const FLUSH_WINDOW_MAX: Duration = Duration::from_secs(10);
@@ -79,7 +82,9 @@ impl Room {
     /// state of every client that changed.
     pub fn flush(&mut self, now: Instant) {
         self.window_due_at = None;
-        self.acks_due_at = None;
+        if self.acks_due_at.take().is_some_and(|due_at| due_at <= now) {
+            self.hasty_turns = HASTY_TURNS;
+        }
         if !self.window.is_empty() {
             let update = self.window.encode(&self.log);
             let since = self.window.since();
@@ -289,18 +294,27 @@ impl Room {
         self.window_due_at = Some(self.window_due_at.map_or(due_at, |known| known.min(due_at)));
     }
 
-    pub(super) fn flush_at(&self) -> Option<Instant> {
+    /// When the window is broadcast.
+    pub fn flush_at(&self) -> Option<Instant> {
         self.window_due_at
             .map(|due_at| due_at.max(self.resting_until.max(self.acks_due_at).unwrap_or(due_at)))
     }
 
-    /// So many sessions wrote in this turn, and wait for the store. Where they are most of those who are here, the
-    /// broadcast waits a moment for their acks: a socket that gets both is written to once. Nothing is put off twice.
-    pub(super) fn wait_for_acks(&mut self, writers: usize, now: Instant) {
-        let most = writers > 1 && 2 * writers >= self.seats.len();
-        let opened_now = self.window_due_at == Some(now);
-        if most && opened_now && self.options.flush_delay == FlushDelay::Turn {
-            self.acks_due_at.get_or_insert(now + ACKS_WAIT_MAX);
+    /// The writers of this turn wait for these acks. Where they are most of those who are here, the broadcast waits a
+    /// moment for the acks: a socket that gets both is written to once. Nothing is put off twice.
+    pub(super) fn wait_for_acks(&mut self, acks: &Acks, now: Instant) {
+        let most = |writers: usize| writers > 1 && 2 * writers >= self.seats.len();
+        let opened_now = self.window_due_at == Some(now) && !self.window.is_empty();
+        if !opened_now
+            || self.options.flush_delay != FlushDelay::Turn
+            || !most(acks.len())
+            || !most(acks.sessions())
+        {
+            return;
+        }
+        match self.hasty_turns.checked_sub(1) {
+            Some(left) => self.hasty_turns = left,
+            None => self.acks_due_at = self.acks_due_at.or(Some(now + ACKS_WAIT_MAX)),
         }
     }
 

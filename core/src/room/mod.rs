@@ -196,6 +196,8 @@ pub struct Room {
     resting_until: Option<Instant>,
     /// As long it waits for the acks of those who made it, to go out with them.
     acks_due_at: Option<Instant>,
+    /// So many turns do not wait for acks: they came too late for one.
+    hasty_turns: u8,
     window_awareness: Vec<u64>,
     window_awareness_author: Author,
     /// What is to be stored at the end of the turn.
@@ -232,6 +234,7 @@ impl Room {
             window_due_at: None,
             resting_until: None,
             acks_due_at: None,
+            hasty_turns: 0,
             window_awareness: Vec::new(),
             window_awareness_author: Author::Nobody,
             unstored: Unstored::new(cursor),
@@ -391,8 +394,7 @@ impl Room {
     /// memory.
     pub fn end_turn(&mut self, now: Instant) {
         // Before the broadcast, so that writers are written to first: they wait, readers do not.
-        let writers = self.store_turn(now);
-        self.wait_for_acks(writers, now);
+        self.store_turn(now);
         if self.flush_due(now) {
             self.flush(now);
         }
@@ -401,7 +403,12 @@ impl Room {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.flush_at(), self.awareness_expires_at].into_iter().flatten().min()
+        [self.flush_at(), self.expires_at()].into_iter().flatten().min()
+    }
+
+    /// When the first state of awareness is too old.
+    pub fn expires_at(&self) -> Option<Instant> {
+        self.awareness_expires_at
     }
 
     /// Does what the time demands: the end of a window, the expiry of awareness states.

@@ -177,9 +177,8 @@ impl Room {
         self.owed.push(Owed { session, stored });
     }
 
-    /// Hands the turn's updates over to be stored, with the acks that wait for it; how many sessions these are for.
-    /// The others go out.
-    pub(super) fn store_turn(&mut self, now: Instant) -> usize {
+    /// Hands the turn's updates over to be stored, with the acks that wait for it. The others go out.
+    pub(super) fn store_turn(&mut self, now: Instant) {
         let brings = !self.unstored.is_empty();
         // Also an update that brought nothing new waits: it may be known, but not stored yet.
         let waits = self.options.ack == AckMode::Commit && (brings || self.uncommitted > 0);
@@ -196,10 +195,10 @@ impl Room {
                 }
             }
         }
-        let waiting = acks.sessions();
         if !brings && acks.is_empty() {
-            return waiting;
+            return;
         }
+        self.wait_for_acks(&acks, now);
         let (rows, parked) = self.unstored.take(&self.log);
         let batches = rows
             .into_iter()
@@ -207,7 +206,6 @@ impl Room {
             .collect();
         self.uncommitted += 1;
         self.outputs.push_back(RoomOutput::Persist(Persist { batches, acks, parked }));
-        waiting
     }
 
     /// One more [`Persist`] is stored, and all before it; those of its acks that nobody has sent go out, and with

@@ -122,7 +122,12 @@ impl Scene {
 
 /// Three updates of one client, each building on the one before.
 pub fn typed() -> [Bytes; 3] {
-    let doc = Doc::with_client_id(7);
+    typed_by(7)
+}
+
+/// As [`typed`], by this client.
+pub fn typed_by(client: u64) -> [Bytes; 3] {
+    let doc = Doc::with_client_id(client);
     let text = doc.get_or_insert_text("text");
     [0, 1, 2].map(|at| {
         let mut transaction = doc.transact_mut();
