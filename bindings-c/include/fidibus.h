@@ -843,7 +843,7 @@ fidibus_status fidibus_hub_new(const struct fidibus_config *config,
 // Ends the hub and frees it: closes its connections and documents, saves what is to be saved, for at most
 // shutdown_deadline_ms, and ends its threads; after fidibus_hub_shutdown only the latter. Blocks; inside of a
 // callback all of it happens on a thread of its own instead. Handles of its connections and documents
-// stay valid until they are freed, and say FIDIBUS_STATUS_CLOSED.
+// stay valid until they are freed, and say FIDIBUS_STATUS_CLOSED; a thread that keeps the time ends with the last of them.
 void fidibus_hub_free(struct fidibus_hub *hub);
 
 // Ends all connections (1012), spread over `spread_ms` so that not all clients come back at once, closes all

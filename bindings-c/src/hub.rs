@@ -183,7 +183,7 @@ pub extern "C" fn fidibus_hub_new(
 /// Ends the hub and frees it: closes its connections and documents, saves what is to be saved, for at most
 /// shutdown_deadline_ms, and ends its threads; after fidibus_hub_shutdown only the latter. Blocks; inside of a
 /// callback all of it happens on a thread of its own instead. Handles of its connections and documents
-/// stay valid until they are freed, and say FIDIBUS_STATUS_CLOSED.
+/// stay valid until they are freed, and say FIDIBUS_STATUS_CLOSED; a thread that keeps the time ends with the last of them.
 #[unsafe(no_mangle)]
 pub extern "C" fn fidibus_hub_free(hub: *mut fidibus_hub) {
     quietly((), || {

@@ -85,8 +85,8 @@ impl Engine {
             };
             Ok::<_, Error>(builder.build())
         })?;
-        // Set once, here, before any document is loaded.
-        let _ = own_hub.set(hub.clone());
+        // Set once, here, before any document is loaded; weak, since the hub holds the extension.
+        let _ = own_hub.set(hub.downgrade());
         let sockets = HostSockets::new(Arc::clone(&shared));
         Ok(Self { hub, shared, tickets, sockets, limits })
     }

@@ -11,7 +11,7 @@ use fidibus_core::hooks::{
     AuthenticateEvent, BeforeAwarenessEvent, Extension, Flow, HookResult, HookSet, LoadDocumentEvent,
     MessageEvent, SyncEvent, TokenSyncEvent,
 };
-use fidibus_core::hub::Hub;
+use fidibus_core::hub::WeakHub;
 use fidibus_core::id::SessionKey;
 
 use crate::event::Event;
@@ -25,7 +25,7 @@ pub struct JsExtension {
     /// The questions that are open.
     pub tickets: Arc<Tickets>,
     /// Set once the hub is built.
-    pub hub: Arc<OnceLock<Hub>>,
+    pub hub: Arc<OnceLock<WeakHub>>,
 }
 
 /// JavaScript has to hear of these whatever the user has: it keeps connections and documents.
@@ -49,7 +49,8 @@ impl JsExtension {
 
     async fn load(&self, event: &mut LoadDocumentEvent<'_>) -> HookResult {
         // Invariant: a room's entry stands in the registry while it is loaded.
-        let Some(hold) = self.hub.get().and_then(|hub| hub.hold(event.document)) else {
+        let Some(hold) = self.hub.get().and_then(WeakHub::upgrade).and_then(|hub| hub.hold(event.document))
+        else {
             return Err(Answer::Yes.rejection());
         };
         let name = event.document.to_string();

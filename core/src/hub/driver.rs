@@ -390,7 +390,9 @@ impl<T: Transport> Driver<T> {
         let stall = self.outbox.is_blocked().then(|| self.outbox.stalled_since()).flatten();
         let stall = stall.map(|since| since + self.shared.limits.stall_max);
         let far = || Instant::now() + Duration::from_secs(3600);
-        let deadlines = [idle, stall, self.paused_until(), self.transport.poll_timeout()];
+        // What keeps a quiet socket alive may come a little later, with that of others.
+        let tick = self.transport.poll_timeout().map(|at| self.shared.clock.step_after(at));
+        let deadlines = [idle, stall, self.paused_until(), tick];
         deadlines.into_iter().flatten().min().unwrap_or_else(far)
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
+use hashbrown::HashSet;
 use smallvec::SmallVec;
 
 use super::outbox::Outbox;
@@ -53,7 +54,7 @@ impl Acks {
     /// room knows ([`super::Room::committed`]).
     pub fn send(&mut self, now: Instant) -> usize {
         let mut sent: SmallVec<[Arc<Outbox>; 1]> = SmallVec::new();
-        let mut left: SmallVec<[SessionKey; 1]> = SmallVec::new();
+        let mut left = HashSet::new();
         self.0.retain(|ack| {
             let Some(outbox) = ack.outbox.upgrade() else { return false };
             // A later one does not overtake one that is left.
@@ -61,7 +62,7 @@ impl Acks {
                 && outbox.push_unless_departed(ack.departures, ack.frame.clone().into(), now);
             match pushed {
                 true => sent.push(outbox),
-                false => left.push(ack.session),
+                false => drop(left.insert(ack.session)),
             }
             !pushed
         });
