@@ -41,6 +41,31 @@ test('an instance without a server keeps no process', async () => {
   assert.deepEqual([code, output.trim()], [0, '0'])
 })
 
+test('instances that are gone take the threads of their engines along', async () => {
+  const { code, output } = await run(`
+    import { readdirSync, readFileSync } from 'node:fs'
+    import { setFlagsFromString } from 'node:v8'
+    import { runInNewContext } from 'node:vm'
+    const tasks = '/proc/self/task'
+    const clocks = () => readdirSync(tasks).filter((id) => readFileSync(tasks + '/' + id + '/comm', 'utf8').startsWith('fidibus-clock')).length
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc')
+    for (let round = 0; round < 5; round += 1) {
+      ${START}
+      const direct = await server.hocuspocus.openDirectConnection('a')
+      await direct.transact((document) => document.getText('t').insert(0, 'x'))
+      await direct.disconnect()
+      await server.destroy()
+    }
+    const most = clocks()
+    for (let tries = 0; tries < 100 && clocks() > 1; tries += 1) {
+      collect()
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    console.log(most > 1, clocks() <= 1)`)
+  assert.deepEqual([code, output.trim()], [0, 'true true'])
+})
+
 test('a server that listens keeps it', async () => {
   const { code, signal } = await run(START, { ms: 2_000 })
   assert.deepEqual([code, signal], [null, 'SIGKILL'])
