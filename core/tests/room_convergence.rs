@@ -11,10 +11,11 @@
 
 #[path = "yjs/oracle.rs"]
 mod oracle;
+#[path = "room/queue.rs"]
+mod queue;
 #[path = "yjs/random.rs"]
 mod random;
 
-use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,9 @@ use fidibus_core::log::StructLog;
 use fidibus_core::protocol::Dialect;
 use fidibus_core::protocol::frame::Prefix;
 use fidibus_core::protocol::message::Inbound;
-use fidibus_core::room::{Framing, Note, Outbox, Room, RoomOptions, RoomOutput, Sink, Subscriber};
+use fidibus_core::room::{Note, Outbox, Room, RoomOptions, RoomOutput, Subscriber};
 use oracle::{Answer, Oracle, Turn};
+use queue::Queue;
 use random::Random;
 
 const CASES: u64 = 300;
@@ -35,19 +37,6 @@ const CASES: u64 = 300;
 const FEATURES: u64 = ((1 << 13) - 1) & !512;
 const NO_GC: u64 = 1024;
 const OUTBOX_BYTES_MAX: usize = 600;
-
-/// A socket whose frames are taken with `Outbox::pop`.
-struct Queue;
-
-impl Sink for Queue {
-    fn framing(&self) -> Framing {
-        Framing::None
-    }
-    fn try_write(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-    fn wake(&self) {}
-}
 
 #[derive(Default)]
 struct Client {

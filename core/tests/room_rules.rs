@@ -4,6 +4,8 @@
 //! Method: a room with outboxes in memory, yrs documents as clients, time given.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "room/queue.rs"]
+mod queue;
 #[path = "room/scene.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod scene;

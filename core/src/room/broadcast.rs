@@ -296,8 +296,8 @@ impl Room {
 
     /// When the window is broadcast.
     pub fn flush_at(&self) -> Option<Instant> {
-        self.window_due_at
-            .map(|due_at| due_at.max(self.resting_until.max(self.acks_due_at).unwrap_or(due_at)))
+        let due_at = self.window_due_at?;
+        Some(due_at).max(self.resting_until).max(self.acks_due_at)
     }
 
     /// The writers of this turn wait for these acks. Where they are most of those who are here, the broadcast waits a
@@ -314,7 +314,7 @@ impl Room {
         }
         match self.hasty_turns.checked_sub(1) {
             Some(left) => self.hasty_turns = left,
-            None => self.acks_due_at = self.acks_due_at.or(Some(now + ACKS_WAIT_MAX)),
+            None => self.acks_due_at = Some(now + ACKS_WAIT_MAX),
         }
     }
 

@@ -194,7 +194,7 @@ pub struct Room {
     window_due_at: Option<Instant>,
     /// A broadcast waits until then, unless it is large: the last one took long.
     resting_until: Option<Instant>,
-    /// As long it waits for the acks of those who made it, to go out with them.
+    /// It waits for the acks of those who made it until then, to go out with them.
     acks_due_at: Option<Instant>,
     /// So many turns do not wait for acks: they came too late for one.
     hasty_turns: u8,

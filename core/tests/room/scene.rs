@@ -1,6 +1,5 @@
 //! A room with outboxes in memory, in time that the test gives.
 
-use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,23 +11,11 @@ use fidibus_core::log::StructLog;
 use fidibus_core::protocol::Dialect;
 use fidibus_core::protocol::frame::Prefix;
 use fidibus_core::protocol::message::Inbound;
-use fidibus_core::room::{
-    Acks, Beat, Framing, Outbox, Persist, Room, RoomOptions, RoomOutput, Sink, Subscriber,
-};
+use fidibus_core::room::{Acks, Beat, Outbox, Persist, Room, RoomOptions, RoomOutput, Subscriber};
 use fidibus_core::store::LogBatch;
 use yrs::{Doc, Text, Transact};
 
-struct Queue;
-
-impl Sink for Queue {
-    fn framing(&self) -> Framing {
-        Framing::None
-    }
-    fn try_write(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-    fn wake(&self) {}
-}
+use crate::queue::Queue;
 
 /// One session and what it was sent.
 pub struct Seat {
