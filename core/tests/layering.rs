@@ -37,6 +37,18 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("hooks", &["crate::connection", "crate::hub", "crate::store", "tokio", "yrs"]),
     ("auth", &["crate::connection", "crate::room", "crate::hub", "crate::store", "crate::hooks", "yrs"]),
     ("store", &["crate::connection", "crate::room", "crate::hub", "crate::hooks", "yrs"]),
+    (
+        "clock",
+        &[
+            "crate::protocol",
+            "crate::connection",
+            "crate::room",
+            "crate::hub",
+            "crate::hooks",
+            "crate::store",
+            "yrs",
+        ],
+    ),
     ("cluster", &["crate::connection", "crate::room", "crate::hub", "crate::store", "tokio", "yrs"]),
     ("hub", &[]),
 ];

@@ -9,6 +9,7 @@
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -18,6 +19,7 @@ use super::error_chain;
 use super::gathering::Gathering;
 use super::panics::{Panic, contain};
 use super::registry::{Command, RoomHandle};
+use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::id::DocumentName;
 use crate::metrics::Metrics;
@@ -63,7 +65,10 @@ impl Request {
 
 /// Hands rows to the committer.
 #[derive(Clone)]
-pub(super) struct Committer(mpsc::UnboundedSender<Request>);
+pub(super) struct Committer {
+    requests: mpsc::UnboundedSender<Request>,
+    waiting: Arc<AtomicUsize>,
+}
 
 impl Committer {
     /// Starts the task; it ends when the last handle is gone and all is committed, or when the hub has `ended` and
@@ -71,10 +76,13 @@ impl Committer {
     pub(super) fn start(
         log: Arc<dyn UpdateLog>,
         metrics: Arc<Metrics>,
+        clock: Arc<Clock>,
         mut ended: watch::Receiver<bool>,
     ) -> Self {
-        let (sender, queue) = mpsc::unbounded_channel();
-        let task = Task { log, metrics, queue, refused: HashMap::new(), busy: false };
+        let (sender, requests) = mpsc::unbounded_channel();
+        let waiting = Arc::<AtomicUsize>::default();
+        let queue = Queue { requests, waiting: Arc::clone(&waiting) };
+        let task = Task { log, metrics, clock, queue, refused: HashMap::new(), busy: false };
         tokio::spawn(async move {
             let ended = async {
                 // A hub that is dropped without a shutdown has not closed its log.
@@ -87,7 +95,7 @@ impl Committer {
                 () = ended => {}
             }
         });
-        Self(sender)
+        Self { requests: sender, waiting }
     }
 
     /// Queues a room's rows. Their bytes count as waiting in the room, so that its readers slow down
@@ -96,8 +104,32 @@ impl Committer {
         let bytes = persist.batches.iter().map(|batch| batch.update.len()).sum();
         let request = Request { room: Arc::clone(room), rows: persist.batches.len(), persist, bytes };
         room.hold(request.held_bytes());
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         // The task ends only after the last sender.
-        let _ = self.0.send(request);
+        let _ = self.requests.send(request);
+    }
+}
+
+/// What waits to be gathered, in the order in which it came.
+struct Queue {
+    requests: mpsc::UnboundedReceiver<Request>,
+    /// How many they are, for who cannot see them; those that are on their way included.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    /// The next; none when all senders are gone.
+    async fn recv(&mut self) -> Option<Request> {
+        let request = self.requests.recv().await;
+        self.waiting.fetch_sub(usize::from(request.is_some()), Ordering::Relaxed);
+        request
+    }
+
+    /// The next that is here.
+    fn try_recv(&mut self) -> Option<Request> {
+        let request = self.requests.try_recv().ok();
+        self.waiting.fetch_sub(usize::from(request.is_some()), Ordering::Relaxed);
+        request
     }
 }
 
@@ -111,7 +143,8 @@ struct Refused {
 struct Task {
     log: Arc<dyn UpdateLog>,
     metrics: Arc<Metrics>,
-    queue: mpsc::UnboundedReceiver<Request>,
+    clock: Arc<Clock>,
+    queue: Queue,
     /// By [`Request::room_id`]. Bounded as the requests are: by what waits in the rooms.
     refused: HashMap<usize, Refused>,
     /// Several requests were in the last commit.
@@ -136,10 +169,9 @@ impl Task {
 
     async fn commit(&mut self, first: Request) {
         if self.busy {
-            let mut gathering = Gathering::default();
-            while let Some(wait) = gathering.next_wait(1 + self.queue.len()) {
-                tokio::time::sleep(wait).await;
-            }
+            let waiting = Arc::clone(&self.queue.waiting);
+            let all = Gathering::all_come(move || 1 + waiting.load(Ordering::Relaxed));
+            self.clock.run(all).await;
         }
         let gathered = self.gather(first);
         self.busy = gathered.len() > 1;
@@ -152,7 +184,7 @@ impl Task {
             let patient = !outage.is_long();
             if !patient {
                 // Of all that waits, so that one room's rows cannot be all there is to try.
-                let waiting = std::iter::from_fn(|| self.queue.try_recv().ok()).collect();
+                let waiting = std::iter::from_fn(|| self.queue.try_recv()).collect();
                 requests.append(&mut self.admit(waiting));
             }
             if !(error.retryable && patient) {
@@ -203,7 +235,7 @@ impl Task {
         let mut requests = vec![first];
         while rows < ROWS_MAX
             && bytes < BYTES_MAX
-            && let Ok(request) = self.queue.try_recv()
+            && let Some(request) = self.queue.try_recv()
         {
             rows += request.rows;
             bytes += request.bytes;

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 /// The waits between two looks at what has come, in milliseconds. The first are short, so that writers who wait
-/// for their acks do not wait much longer than their rows need to come in; each look wakes the committer.
-const WAITS_MS: [u64; 5] = [1, 1, 4, 4, 4];
+/// for their acks do not wait much longer than their rows need to come in; each look wakes a thread.
+const WAITS_MS: [u64; 4] = [1, 1, 4, 8];
 /// So many requests are a commit that more would not make much cheaper.
 const REQUESTS_ENOUGH: usize = 96;
 
@@ -18,9 +18,17 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
+    /// Waits until the commit should start. `come` says how many requests have come.
+    pub(super) async fn all_come(come: impl Fn() -> usize) {
+        let mut gathering = Self::default();
+        while let Some(wait) = gathering.next_wait(come()) {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
     /// How long to wait before the next look, where so many requests have come; nothing when the commit
     /// should start.
-    pub(super) fn next_wait(&mut self, come: usize) -> Option<Duration> {
+    fn next_wait(&mut self, come: usize) -> Option<Duration> {
         let silent = self.looks > 0 && come <= self.seen;
         if silent || come >= REQUESTS_ENOUGH {
             return None;
@@ -55,7 +63,7 @@ mod tests {
     fn writers_who_wait_for_their_acks_are_not_waited_for() {
         assert_eq!(milliseconds(|_| 1), 1, "all are here");
         assert_eq!(milliseconds(|now| 1 + 20 * usize::from(now > 0)), 2, "all have come at once");
-        assert_eq!(milliseconds(|now| 1 + (now as usize).min(3)), 10, "they still came at the third look");
+        assert_eq!(milliseconds(|now| 1 + (now as usize).min(2)), 6, "they still came at the second look");
     }
 
     #[test]

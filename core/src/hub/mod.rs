@@ -1,8 +1,7 @@
-//! All rooms of a server and the sockets that lead to them: the public face of the engine, and the one
-//! module of it that knows tokio.
+//! All rooms of a server and the sockets that lead to them: the public face of the engine. Its tasks, of sockets and of
+//! rooms, are tokio's.
 
 mod aside;
-mod clock;
 mod committer;
 mod control;
 mod decisions;
@@ -52,6 +51,7 @@ pub use transport::{FrameSink, Incoming, Transport};
 pub use weak::WeakHub;
 
 use crate::auth::{AllowAll, Authenticator, Handshake};
+use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::config::{AckMode, Config, Limits};
 use crate::error::{CloseReason, HubError, StoreError};
@@ -64,7 +64,6 @@ use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::protocol::message::Text;
 use crate::room::{Beat, Note, Outbox, RoomOptions};
 use crate::store::{DocumentStore, MemoryStore};
-use clock::Clock;
 use committer::Committer;
 use directory::Directory;
 use quarantine::Quarantine;
@@ -236,7 +235,10 @@ impl HubBuilder {
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
         let metrics = Arc::new(Metrics::default());
         let (ended, has_ended) = watch::channel(false);
-        let committer = store.update_log().map(|log| Committer::start(log, Arc::clone(&metrics), has_ended));
+        let clock = Clock::shared();
+        let committer = store
+            .update_log()
+            .map(|log| Committer::start(log, Arc::clone(&metrics), Arc::clone(&clock), has_ended));
         let hooks = HookChain::new(self.extensions);
         let mut room_options = RoomOptions::new(&self.config, committer.is_some());
         room_options.awareness_beat = Beat::new(self.config.awareness_delay, Instant::now());
@@ -264,7 +266,7 @@ impl HubBuilder {
             next_connection: AtomicU64::new(1),
             shutting_down: AtomicBool::new(false),
             ended,
-            clock: Arc::new(Clock::start()),
+            clock,
             runtime: Handle::current(),
             config: self.config,
         });

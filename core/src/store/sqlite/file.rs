@@ -52,7 +52,10 @@ pub(super) async fn open(path: &Path) -> Result<(Writer, SqlitePool), StoreError
     let readers = SqlitePoolOptions::new()
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
+        // None is ever given up, though each holds up to 2 MB of the file: whoever looks after that waits for ever,
+        // and that has a price (`crate::clock`).
         .max_lifetime(None)
+        .idle_timeout(None)
         .max_connections(READERS_MAX)
         .connect_lazy_with(options.read_only(true));
     Ok((writer, readers))

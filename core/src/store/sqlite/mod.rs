@@ -23,6 +23,7 @@ use super::merge::assemble;
 use super::snapshot::{self, Seal, Snapshot};
 use super::{DocumentStore, LogBatch, LogId, QuarantinedRow, StoredDocument, UpdateLog};
 use crate::auth::BoxFuture;
+use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::id::DocumentName;
 use folds::{FOLD_DELAY, Folds};
@@ -150,10 +151,10 @@ impl SqliteStore {
 
     /// Takes rows out of the log, together with those of other documents, for as long as there are some.
     fn fold_later(&self) {
-        let inner = Arc::downgrade(&self.inner);
+        let (inner, clock) = (Arc::downgrade(&self.inner), Clock::shared());
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(FOLD_DELAY).await;
+                clock.run(async { tokio::time::sleep(FOLD_DELAY).await }).await;
                 let Some(inner) = inner.upgrade() else { return };
                 match inner.fold_all().await {
                     Ok(true) => {}
