@@ -135,6 +135,12 @@ bench: bench-build ## Micro benchmarks, then a short load run: this server, stoc
 	cargo bench --package fidibus-bench
 	$(BENCH)/load run --form short --results benches/report/results.jsonl --report benches/report
 
+.PHONY: bench-profiles
+bench-profiles: bench-build ## Where the servers spend their time (perf), for the appendix of the report
+	$(BENCH)/load run --scenarios rooms,rooms-cursors,fanout-500-busy,saturate-1x100,saturate-100x4 \
+		--peers fidibus-memory,relay-tokio --profiles benches/report/appendix
+	$(BENCH)/load run --scenarios rooms,saturate-100x4 --peers fidibus-sqlite --profiles benches/report/appendix
+
 .PHONY: bench-full
-bench-full: bench-build ## The whole load run, three times, and its report in benches/report; nearly two hours
-	$(BENCH)/load run --form full --repetitions 3 --results benches/report/results.jsonl --report benches/report
+bench-full: bench-build ## The whole load run, three times more what the targets compare, and its report in benches/report; an hour
+	$(BENCH)/load run --form full --targets 3 --results benches/report/results.jsonl --report benches/report

@@ -1,6 +1,9 @@
 //! The order of a run: which servers in which scenarios, and who comes first.
 
+use std::ops::RangeInclusive;
+
 use crate::peer::{Peer, Places};
+use crate::report;
 use crate::scenario::{Form, Scenario};
 
 /// Who is measured in what.
@@ -34,10 +37,21 @@ impl Plan {
         Self { scenarios, missing }
     }
 
-    /// All measurements in order. The servers of a scenario follow each other directly, and each repetition begins
+    /// What the targets of the report compare, of what this plan has.
+    #[must_use]
+    pub fn of_targets(&self) -> Self {
+        let compared: Vec<_> = report::compared().collect();
+        let scenarios = self.scenarios.iter().map(|(scenario, peers)| {
+            let is_compared = |peer: &Peer| compared.contains(&(&scenario.name(), &peer.name()));
+            (*scenario, peers.iter().copied().filter(is_compared).collect())
+        });
+        Self { scenarios: scenarios.collect(), missing: Vec::new() }
+    }
+
+    /// All measurements in order, repetitions by their numbers. The servers of a scenario follow each other directly, and each repetition begins
     /// with another one, so that whatever drifts on the machine meets all of them.
-    pub fn turns(&self, repetitions: usize) -> impl Iterator<Item = (usize, Scenario, Peer)> {
-        (1..=repetitions).flat_map(move |repetition| {
+    pub fn turns(&self, repetitions: RangeInclusive<usize>) -> impl Iterator<Item = (usize, Scenario, Peer)> {
+        repetitions.flat_map(move |repetition| {
             self.scenarios.iter().flat_map(move |(scenario, peers)| {
                 let mut order = peers.clone();
                 order.rotate_left((repetition - 1) % peers.len().max(1));
@@ -62,13 +76,34 @@ mod tests {
             postgres_url: None,
         };
         let plan = Plan::new(Form::Full, &[], &[], &nowhere);
-        assert_eq!((plan.turns(1).count(), plan.missing.len()), (0, 9));
+        assert_eq!((plan.turns(1..=1).count(), plan.missing.len()), (0, 9));
 
         let plan = Plan {
             scenarios: vec![(Scenario::Rooms, vec![Peer::FidibusMemory, Peer::Hocuspocus, Peer::RelayTokio])],
             missing: Vec::new(),
         };
-        let firsts: Vec<Peer> = plan.turns(3).step_by(3).map(|(_, _, peer)| peer).collect();
+        let firsts: Vec<Peer> = plan.turns(1..=3).step_by(3).map(|(_, _, peer)| peer).collect();
         assert_eq!(firsts, [Peer::FidibusMemory, Peer::Hocuspocus, Peer::RelayTokio]);
+    }
+
+    #[test]
+    fn of_the_targets_is_what_they_compare() {
+        let peers = <Peer as clap::ValueEnum>::value_variants();
+        let scenarios = <Scenario as clap::ValueEnum>::value_variants();
+        // A name that a target spells wrongly would be measured by nobody.
+        for (scenario, peer) in report::compared() {
+            assert!(scenarios.iter().any(|known| known.name() == scenario), "{scenario}");
+            assert!(peers.iter().any(|known| known.name() == peer), "{peer}");
+        }
+        let plan = Plan {
+            scenarios: vec![(Scenario::Fanout500Busy, peers.to_vec()), (Scenario::Slow, peers.to_vec())],
+            missing: Vec::new(),
+        };
+        let turns: Vec<_> = plan.of_targets().turns(2..=2).collect();
+        let fanout = |peer| (2, Scenario::Fanout500Busy, peer);
+        assert_eq!(turns.len(), 3, "slow compares a server with itself");
+        for peer in [Peer::FidibusMemory, Peer::Hocuspocus, Peer::RelayTokio] {
+            assert!(turns.contains(&fanout(peer)));
+        }
     }
 }

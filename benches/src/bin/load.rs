@@ -50,6 +50,9 @@ struct RunArguments {
     /// How often; the order of the servers changes each time.
     #[arg(long, default_value_t = 1)]
     repetitions: usize,
+    /// How many times more those servers and scenarios are measured that the report's targets compare.
+    #[arg(long, default_value_t = 0)]
+    targets: usize,
     /// The folder that a report goes to, of all figures in the results file.
     #[arg(long)]
     report: Option<PathBuf>,
@@ -113,7 +116,9 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         .open(&arguments.results)
         .with_context(|| format!("cannot write {}", arguments.results.display()))?;
     writeln!(results, "{}", serde_json::to_string(&Record::Run(Note::new(&bench.places)))?)?;
-    for (repetition, scenario, peer) in plan.turns(arguments.repetitions) {
+    let (all, again) = (arguments.repetitions, plan.of_targets());
+    let turns = plan.turns(1..=all).chain(again.turns(all + 1..=all + arguments.targets));
+    for (repetition, scenario, peer) in turns {
         // What a build or the store of the server before left to be written would be written beside this one.
         rustix::fs::sync();
         match scenario.run(&bench, peer, repetition) {

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::scenario::Measurement;
 
+pub use targets::compared;
 pub use versions::Note;
 
 /// One line of a results file.

@@ -176,14 +176,29 @@ const TARGETS: &[Target] = &[
     target("the same: p99 of presence, ms", "presence", "presence_p99_ms", MEMORY, &[Absolute(100.0)]),
 ];
 
+/// What the targets compare, as names of scenarios and servers; some more than once.
+pub fn compared() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TARGETS.iter().flat_map(|target| {
+        let peers = target.peers();
+        // One server alone is compared with nobody.
+        let compared = peers.len() > 1;
+        peers.into_iter().filter(move |_| compared).map(|peer| (target.scenario, peer))
+    })
+}
+
 impl Target {
-    fn key(&self, results: &Results) -> Key {
-        let mut peers = vec![self.peer];
-        peers.extend(self.goals.iter().filter_map(|goal| match goal {
+    /// The server and those that it is compared with.
+    fn peers(&self) -> Vec<&'static str> {
+        let against = self.goals.iter().filter_map(|goal| match goal {
             Ratio(against, _) => Some(*against),
             Absolute(_) => None,
-        }));
-        let level = if self.at_many_writers { results.highest_level(self.scenario, &peers) } else { None };
+        });
+        std::iter::once(self.peer).chain(against).collect()
+    }
+
+    fn key(&self, results: &Results) -> Key {
+        let level =
+            if self.at_many_writers { results.highest_level(self.scenario, &self.peers()) } else { None };
         Key { scenario: self.scenario.to_owned(), level, peer: self.peer.to_owned() }
     }
 }
