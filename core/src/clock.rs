@@ -1,7 +1,7 @@
 //! Deadlines, on a thread of their own. Before a runtime that has any deadline waits for its sockets, it sets a timer of
 //! the kernel, which it takes back when something comes. On a virtual machine each is a way out of it and back: 2 µs of
 //! the 30 that a lone message costs. A runtime without deadlines just waits. A single one, however far away, is enough:
-//! whatever waits often or always while a server is busy waits here.
+//! whatever waits often or always while a server is busy should wait here.
 
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,8 @@ const THREAD: &str = "fidibus-clock";
 static SHARED: Mutex<Weak<Clock>> = Mutex::new(Weak::new());
 
 /// See the module.
-pub(crate) struct Clock {
+#[derive(Debug)]
+pub struct Clock {
     runtime: Handle,
     start: Instant,
     /// The thread ends with it.
@@ -32,7 +33,10 @@ pub(crate) struct Clock {
 impl Clock {
     /// The clock of the process, which ends with the last that holds it; where there can be no thread, the runtime that
     /// this is called in.
-    pub(crate) fn shared() -> Arc<Self> {
+    ///
+    /// # Panics
+    /// Where there can be no thread, outside of a runtime.
+    pub fn shared() -> Arc<Self> {
         // Any value is whole.
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(clock) = shared.upgrade() {
@@ -47,6 +51,8 @@ impl Clock {
                 clock
             }
             Err(error) => {
+                // Whoever listens may come here as well.
+                drop(shared);
                 tracing::warn!(%error, "No thread for deadlines; a message costs a little more");
                 // For the caller alone: others may outlive this runtime.
                 clock(Handle::current())
@@ -73,10 +79,15 @@ impl Clock {
         self.step_before(moment + STEP - Duration::from_nanos(1), moment)
     }
 
+    /// Waits for so long. The thread does so to the end when the caller gives up.
+    pub async fn sleep(&self, wait: Duration) {
+        self.run(async move { tokio::time::sleep(wait).await }).await;
+    }
+
     /// Has the thread do something that is mostly waiting, and waits for its end: the caller is woken once, however often
     /// the thread is. It goes on when the caller gives up.
     pub(crate) async fn run(&self, what: impl Future<Output = ()> + Send + 'static) {
-        // An error is the end as well: it panicked, which is reported by the hook for panics.
+        // An error is the end as well: it panicked, or is in a runtime that ends.
         let _ = self.runtime.spawn(what).await;
     }
 

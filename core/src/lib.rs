@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
-mod clock;
+pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod connection;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fidibus_core::clock::Clock;
 use fidibus_core::store::{Migration, MigrationMode, PostgresStore, UpdateLog};
 use tokio::task::JoinHandle;
 
@@ -90,10 +91,10 @@ fn report(store: &PostgresStore, migration: &Migration, mode: MigrationMode) -> 
 /// Deletes history older than `age`, every now and then.
 pub fn prune_history(log: Arc<dyn UpdateLog>, age: Duration) -> Task {
     Task::start(async move {
-        let mut interval = tokio::time::interval(PRUNE_INTERVAL);
+        let clock = Clock::shared();
         loop {
-            interval.tick().await;
             prune(&*log, age).await;
+            clock.sleep(PRUNE_INTERVAL).await;
         }
     })
 }

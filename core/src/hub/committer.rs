@@ -105,7 +105,7 @@ impl Committer {
         let request = Request { room: Arc::clone(room), rows: persist.batches.len(), persist, bytes };
         room.hold(request.held_bytes());
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // The task ends only after the last sender.
+        // The task ends after the last sender, or when nothing can be stored any more.
         let _ = self.requests.send(request);
     }
 }
@@ -170,8 +170,7 @@ impl Task {
     async fn commit(&mut self, first: Request) {
         if self.busy {
             let waiting = Arc::clone(&self.queue.waiting);
-            let all = Gathering::all_come(move || 1 + waiting.load(Ordering::Relaxed));
-            self.clock.run(all).await;
+            Gathering::all_come(&self.clock, move || 1 + waiting.load(Ordering::Relaxed)).await;
         }
         let gathered = self.gather(first);
         self.busy = gathered.len() > 1;

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::clock::Clock;
+
 /// The waits between two looks at what has come, in milliseconds. The first are short, so that writers who wait
 /// for their acks do not wait much longer than their rows need to come in; each look wakes a thread.
 const WAITS_MS: [u64; 4] = [1, 1, 4, 8];
@@ -19,11 +21,17 @@ pub(super) struct Gathering {
 
 impl Gathering {
     /// Waits until the commit should start. `come` says how many requests have come.
-    pub(super) async fn all_come(come: impl Fn() -> usize) {
+    pub(super) async fn all_come(clock: &Clock, come: impl Fn() -> usize + Send + 'static) {
         let mut gathering = Self::default();
-        while let Some(wait) = gathering.next_wait(come()) {
-            tokio::time::sleep(wait).await;
-        }
+        // The caller's own look: a large commit does not go by way of the clock.
+        let Some(first) = gathering.next_wait(come()) else { return };
+        let looks = async move {
+            tokio::time::sleep(first).await;
+            while let Some(wait) = gathering.next_wait(come()) {
+                tokio::time::sleep(wait).await;
+            }
+        };
+        clock.run(looks).await;
     }
 
     /// How long to wait before the next look, where so many requests have come; nothing when the commit

@@ -52,8 +52,8 @@ pub(super) async fn open(path: &Path) -> Result<(Writer, SqlitePool), StoreError
     let readers = SqlitePoolOptions::new()
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
-        // None is ever given up, though each holds up to 2 MB of the file: whoever looks after that waits for ever,
-        // and that has a price (`crate::clock`).
+        // None is given up for its age, though each holds up to 2 MB of the file: whoever looks after that waits for
+        // ever, and that has a price (`crate::clock`).
         .max_lifetime(None)
         .idle_timeout(None)
         .max_connections(READERS_MAX)

@@ -55,6 +55,7 @@ struct Inner {
     writer: Writer,
     saves: Saves,
     folds: Folds,
+    clock: Arc<Clock>,
     readers: SqlitePool,
 }
 
@@ -72,6 +73,7 @@ impl SqliteStore {
             writer,
             saves: Saves::default(),
             folds: Folds::default(),
+            clock: Clock::shared(),
             readers,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -151,10 +153,10 @@ impl SqliteStore {
 
     /// Takes rows out of the log, together with those of other documents, for as long as there are some.
     fn fold_later(&self) {
-        let (inner, clock) = (Arc::downgrade(&self.inner), Clock::shared());
+        let (inner, clock) = (Arc::downgrade(&self.inner), Arc::clone(&self.inner.clock));
         tokio::spawn(async move {
             loop {
-                clock.run(async { tokio::time::sleep(FOLD_DELAY).await }).await;
+                clock.sleep(FOLD_DELAY).await;
                 let Some(inner) = inner.upgrade() else { return };
                 match inner.fold_all().await {
                     Ok(true) => {}
