@@ -48,8 +48,8 @@ impl Plan {
         Self { scenarios: scenarios.collect(), missing: Vec::new() }
     }
 
-    /// All measurements in order, repetitions by their numbers. The servers of a scenario follow each other directly, and each repetition begins
-    /// with another one, so that whatever drifts on the machine meets all of them.
+    /// All measurements in order, repetitions by their numbers. The servers of a scenario follow each other directly, and
+    /// each repetition begins with another one, so that whatever drifts on the machine meets all of them.
     pub fn turns(&self, repetitions: RangeInclusive<usize>) -> impl Iterator<Item = (usize, Scenario, Peer)> {
         repetitions.flat_map(move |repetition| {
             self.scenarios.iter().flat_map(move |(scenario, peers)| {

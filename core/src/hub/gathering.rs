@@ -72,6 +72,7 @@ mod tests {
         assert_eq!(milliseconds(|_| 1), 1, "all are here");
         assert_eq!(milliseconds(|now| 1 + 20 * usize::from(now > 0)), 2, "all have come at once");
         assert_eq!(milliseconds(|now| 1 + (now as usize).min(2)), 6, "they still came at the second look");
+        assert_eq!(milliseconds(|now| 1 + (now as usize).min(3)), 14, "they still came at the third look");
     }
 
     #[test]
